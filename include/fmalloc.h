@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fmalloc: malloc for memory-mapped files.
+ *
+ * A *pool* is a file that holds a heap.  A program opens it, allocates its
+ * ordinary data structures in it, and finds them again after a restart.
+ * Pointers from one object of a pool to another are kept as file offsets, in
+ * an fm_ptr (C++, fmalloc.hpp) or an FM_PTR (C, below), so that they stay
+ * right wherever the file is mapped.
+ *
+ * Failure is NULL or -1 with errno, and fm_errmsg() says in words what failed,
+ * on which file, and why.  No function ends the process, whatever is in the
+ * file.  Every function may be called from any thread unless it says
+ * otherwise; closing a pool that another thread is using is the caller's
+ * mistake.
+ *
+ * What is durable: a store into a pool is in the kernel's page cache at once
+ * and survives the death of the process, by any signal.  It survives a crash
+ * of the machine once fmalloc_commit() has returned 0.
+ */
+#ifndef FMALLOC_H
+#define FMALLOC_H
+
+#include <stddef.h>
+#include <stdint.h>
+#ifndef __cplusplus
+#include <stdbool.h>
+#endif
+
+#include <fmalloc_config.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* --- pools -------------------------------------------------------------- */
+
+/*
+ * An open pool.  `mem` is the address of the file's first byte.  The 4 KiB at
+ * mem + 4096 are the program's own, zero in a new pool, unless it uses named
+ * roots (fm_root_set), which live there.
+ */
+struct fm_info {
+	void *mem;
+};
+
+/* Flags of fmalloc_open().  Any other bit is refused with EINVAL. */
+#define FM_CREATE 0x1	/* create the file, or initialise an empty or
+			 * all-zero one, if it is no pool yet */
+#define FM_EXCL 0x2	/* with FM_CREATE: fail with EEXIST if the file exists */
+#define FM_RDONLY 0x4	/* map read-only, take no lock, change nothing */
+
+/*
+ * fmalloc_open: open the pool in the file `path`.
+ *
+ * Without FM_RDONLY the caller becomes the pool's one writer, until it calls
+ * fmalloc_close() or its process ends; a kernel-owned lock sees to that.
+ * Readers may have the pool open beside it.  A new file has mode 0666 less
+ * the umask; it and its directory entry are durable when the call returns.
+ * If `created` is not NULL, *created tells whether a new heap was made.
+ * A file that is neither a pool nor empty nor all zero is never changed.
+ *
+ * The pool becomes the target (fmalloc_set_target) if there is none yet.
+ *
+ * Returns the pool, or NULL with errno:
+ *   EINVAL   path is NULL, the flags make no sense, or the file is not a pool
+ *   ENOENT   no such file, and no FM_CREATE
+ *   EEXIST   FM_EXCL, and the file exists
+ *   EACCES, EPERM, EROFS   the file system denies it; EROFS also for a
+ *            snapshot (use FM_RDONLY) and for a pool with features that this
+ *            version may only read
+ *   EISDIR   path is a directory
+ *   EBUSY    another opener, or this process itself, has the pool open for
+ *            writing
+ *   EUCLEAN  the file is a damaged pool (a bad checksum, cut short, ...)
+ *   ENOTSUP  the pool has a newer format or features unknown to this version,
+ *            or was made for another byte order
+ *   ENOSPC, EDQUOT   no space for the heap
+ *   EFBIG    the pool is larger than an address window
+ *   ENOMEM   no memory, or no free address window (FM_NWINDOWS pools are open)
+ *   or what open(2), fstat(2), fallocate(2), mmap(2), fsync(2) say.
+ */
+struct fm_info *fmalloc_open(const char *path, int flags, bool *created);
+
+/*
+ * fmalloc_init: open the pool `path` for writing, creating it if needed, and
+ * make it the calling thread's target.  *init is set to true if a new heap
+ * was made and left alone otherwise; init may be NULL.
+ * Returns as fmalloc_open(path, FM_CREATE, ...).
+ */
+struct fm_info *fmalloc_init(const char *path, bool *init);
+
+/*
+ * fmalloc_close: unmap the pool and give up its lock.  Pointers into it are
+ * invalid from here on.  Nothing is lost, and nothing is forced to the disk:
+ * call fmalloc_commit() first for that.  A process that just ends does as well.
+ * Returns 0, or -1 with errno EINVAL (fi is not an open pool; nothing done).
+ */
+int fmalloc_close(struct fm_info *fi);
+
+/*
+ * fmalloc_commit: everything stored in the pool before the call is durable
+ * when it returns 0: it survives a crash of the machine.  (How much of what
+ * was stored *after* the last commit survives such a crash is up to the
+ * kernel.)  Other threads may go on storing.
+ * Returns 0, or -1 with errno: EINVAL (not an open pool), EROFS (opened
+ * FM_RDONLY), EPERM (in a forked child), EIO, ENOSPC or EDQUOT (the file system
+ * could not write; what did not reach the disk stays in memory).
+ */
+int fmalloc_commit(struct fm_info *fi);
+
+/*
+ * fmalloc_set_target: the calling thread's fmalloc(), and its fm_ptrs outside
+ * of any pool, refer to `fi` from here on.  A thread that never chose a
+ * target uses the one most recently set by any thread.  NULL: choose none.
+ */
+void fmalloc_set_target(struct fm_info *fi);
+
+/*
+ * After fork(2) the child may read its copy of the mapping of a pool, but the
+ * pool stays the parent's: in the child every function that would change it
+ * fails with EPERM, and ffree() does nothing.  A child that wants the pool for
+ * itself opens it once the parent has closed it.
+ */
+
+/*
+ * fm_errmsg: the calling thread's last failure of a function of this library
+ * in words, in English, such as "open 'p': the file is damaged: ...".  Never
+ * NULL; "" if nothing failed yet.  Valid until the thread's next failure.
+ */
+const char *fm_errmsg(void);
+
+/* --- blocks ------------------------------------------------------------- */
+
+/*
+ * fmalloc: allocate `size` bytes in the target pool, aligned to 16 bytes; at
+ * least one byte is allocated.  The bytes are not cleared.  Space on the disk
+ * is reserved before the block is handed out, so that a store into it cannot
+ * fail later.  The pool grows as needed.
+ * Returns the block, or NULL with errno:
+ *   EINVAL  there is no target
+ *   ENOMEM  the size is beyond the address window or what it has left
+ *   ENOSPC, EDQUOT, EFBIG, EIO   the file cannot grow
+ *   EROFS   the pool is open FM_RDONLY
+ *   EPERM   in a forked child
+ *   EUCLEAN the heap on disk is damaged where the block would have been
+ */
+void *fmalloc(size_t size);
+
+/* fmalloc_in: the same in the pool `fi`; EINVAL if that is not an open pool. */
+void *fmalloc_in(struct fm_info *fi, size_t size);
+
+/* fcalloc: n * size bytes in the target, all zero; ENOMEM if that overflows. */
+void *fcalloc(size_t n, size_t size);
+
+/*
+ * frealloc: make the block at `ptr`, of any open pool, at least `size` bytes
+ * long, moving it within its pool if need be; the contents are kept as far as
+ * both sizes reach.  ptr NULL: as fmalloc(size).  size 0: as size 1.
+ * Returns the block, or NULL with the block unchanged and errno as fmalloc(),
+ * EINVAL if ptr is not an allocated block.
+ */
+void *frealloc(void *ptr, size_t size);
+
+/*
+ * faligned_alloc: `size` bytes aligned to `align`, a power of two of at most
+ * 32 MiB (else EINVAL), in the target.  The file offset has the same alignment.
+ */
+void *faligned_alloc(size_t align, size_t size);
+
+/*
+ * ffree: free the block at `ptr`, found in its pool whichever is the target.
+ * NULL is fine.  A pointer that is not an allocated block of an open pool (a
+ * double free, a pointer into a block, ordinary memory, a pool opened
+ * read-only) is left alone and reported: fm_errmsg() names it, and
+ * fm_bad_free_count() goes up.  Never changes errno.
+ */
+void ffree(void *ptr);
+
+/* fm_bad_free_count: how often ffree() refused a pointer, in this process. */
+uint64_t fm_bad_free_count(void);
+
+/*
+ * fmalloc_usable_size: how many bytes the block at `ptr` really has; 0 for
+ * NULL, and for a pointer that is no allocated block (errno EINVAL).
+ */
+size_t fmalloc_usable_size(const void *ptr);
+
+/* --- named roots --------------------------------------------------------- */
+
+/*
+ * A named root is where a program that opens a pool starts from.  Names have 1
+ * to FM_ROOT_NAME_MAX bytes, types 0 to FM_ROOT_TYPE_MAX; both are any bytes
+ * without '\0', '\n' or other control characters.  Roots live in the
+ * application region (struct fm_info) and, when it is full, in the heap.
+ * A program that uses the region for its own purposes keeps it: the calls fail
+ * with EEXIST then.
+ */
+#define FM_ROOT_NAME_MAX 127
+#define FM_ROOT_TYPE_MAX 87
+
+/*
+ * fm_root_set: let `name` be the root of `ptr`, which lies in the pool or is
+ * NULL, replacing what it was before, all at once.  `type` (NULL: "") is
+ * checked by fm_root_get(); call it what you like, the program's struct tag,
+ * say.
+ * Returns 0, or -1 with errno: EINVAL (not an open pool, a bad name or type,
+ * ptr not in the pool's heap), EEXIST (region in use), EUCLEAN (damaged roots),
+ * EROFS, EPERM, and what fmalloc() says when a further page is needed.
+ */
+int fm_root_set(struct fm_info *fi, const char *name, const void *ptr,
+		const char *type);
+
+/*
+ * fm_root_get: the address that the root `name` has.  If `type` is not NULL
+ * it must be the one the root was set with.
+ * Returns the address, or NULL with errno: 0 (the root is a null root), ENOENT
+ * (no such root), EPROTOTYPE (another type), EINVAL, EEXIST, EUCLEAN as above.
+ */
+void *fm_root_get(struct fm_info *fi, const char *name, const char *type);
+
+/* fm_root_remove: forget the root; its object stays.  0, or -1: as above. */
+int fm_root_remove(struct fm_info *fi, const char *name);
+
+/*
+ * fm_root_each: call fn for every root, in no particular order, until it
+ * returns something other than 0; returns that, or 0 at the end, or -1 with
+ * errno.  fn must not call the fm_root_ functions of this pool.
+ */
+int fm_root_each(struct fm_info *fi,
+		 int (*fn)(const char *name, void *ptr, const char *type,
+			   void *arg),
+		 void *arg);
+
+/* --- pointers ------------------------------------------------------------ */
+
+/*
+ * A pool pointer is 8 bytes.  Within a pool it holds the file offset of an
+ * object of the same pool, 0 for null, and the pool's base address is that
+ * of the pointer itself with the low FM_WINDOW_BITS bits cleared: it needs no
+ * target, and any number of pools can be open.  Outside of pools (on the
+ * stack, say) it holds an offset into the thread's target pool, or the address
+ * if the object lies in another pool.
+ *
+ *     struct node { int val; FM_PTR(struct node) next; };
+ *     fm_set(n->next, other);
+ *     struct node *m = fm_get(n->next);
+ *
+ * Storing a pointer that cannot be represented (into another pool, or to
+ * ordinary memory) stores null, with errno EXDEV and fm_errmsg().
+ */
+#define FM_PTR(T) union { uint64_t fm_off; T *fm_type; }
+#define fm_get(ref) ((__typeof__((ref).fm_type))fm_ptr_load(&(ref).fm_off))
+#define fm_set(ref, p) fm_ptr_store(&(ref).fm_off, 1 ? (p) : (ref).fm_type)
+
+/* What the inline functions below fall back to; not for direct use. */
+void *fm_ptr_load_outside(uint64_t value);
+uint64_t fm_ptr_value_outside(const void *self, const void *ptr);
+
+/* The address that the pool pointer at `self` refers to. */
+static inline void *fm_ptr_load(const void *self)
+{
+	uint64_t value;
+
+	__builtin_memcpy(&value, self, sizeof(value));
+	if (__builtin_expect(value == 0, 0))
+		return NULL;
+	if (__builtin_expect((uintptr_t)self - FM_REGION_BASE <
+				     (uintptr_t)FM_NWINDOWS << FM_WINDOW_BITS, 1))
+		return (void *)(((uintptr_t)self >> FM_WINDOW_BITS
+				 << FM_WINDOW_BITS) + value);
+	return fm_ptr_load_outside(value);
+}
+
+/* Let the pool pointer at `self` refer to `ptr`. */
+static inline void fm_ptr_store(void *self, const void *ptr)
+{
+	uint64_t value = (uintptr_t)ptr;
+
+	if (value != 0) {
+		value ^= (uintptr_t)self >> FM_WINDOW_BITS << FM_WINDOW_BITS;
+		if (__builtin_expect(value >> FM_WINDOW_BITS != 0 ||
+				     (uintptr_t)self - FM_REGION_BASE >=
+				     (uintptr_t)FM_NWINDOWS << FM_WINDOW_BITS, 0))
+			value = fm_ptr_value_outside(self, ptr);
+	}
+	__builtin_memcpy(self, &value, sizeof(value));
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

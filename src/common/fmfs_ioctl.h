@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the fmfs verbs ask a mounted fmfs, by ioctl(2) on a pool or on the
+ * mount's root.  Requests are "restricted" (the size is in the number), so
+ * that the kernel moves the bytes.  Listings are fetched page by page: set
+ * `after` to the last name of the page before, "" at first.
+ */
+#ifndef FM_FMFS_IOCTL_H
+#define FM_FMFS_IOCTL_H
+
+#include <linux/ioctl.h>
+#include <stdint.h>
+
+#define FMFS_NAME_LEN 256	/* with the terminating NUL */
+
+#define FMFS_F_PASSTHROUGH 0x1u	/* mappings go straight to the store's files */
+#define FMFS_F_REFLINK 0x2u	/* snapshots share space (FICLONE works) */
+#define FMFS_F_READONLY 0x4u
+
+struct fmfs_info {		/* FMFS_IOC_INFO: any file of the mount */
+	uint32_t abi;		/* FMFS_ABI */
+	uint32_t flags;		/* FMFS_F_ */
+	uint64_t pid;		/* of the daemon */
+	char why_not[256];	/* no passthrough: the reason; else "" */
+};
+#define FMFS_ABI 1u
+
+struct fmfs_pool_rec {
+	char name[FMFS_NAME_LEN];
+	char parent[FMFS_NAME_LEN];	/* snapshots; else "" */
+	uint8_t uuid[16];
+	uint64_t created_ns;	/* nanoseconds since 1970 UTC */
+	uint64_t nroots;
+	uint32_t kind;		/* enum catalog_kind */
+	uint32_t reserved;
+};
+
+#define FMFS_LIST_MAX 24
+struct fmfs_list {		/* FMFS_IOC_LIST: the mount's root */
+	char after[FMFS_NAME_LEN];	/* in */
+	uint32_t n;			/* out: records; 0 at the end */
+	uint32_t reserved;
+	struct fmfs_pool_rec pool[FMFS_LIST_MAX];
+};
+
+struct fmfs_root_rec {
+	char name[128];
+	char type[88];
+	uint64_t off;		/* bytes */
+	uint64_t size;		/* bytes, 0 if not known */
+};
+
+#define FMFS_ROOTS_MAX 64
+struct fmfs_roots {		/* FMFS_IOC_ROOTS: a pool; the catalog is brought
+				 * up to date with the pool first */
+	char after[128];		/* in */
+	uint32_t n;			/* out: records; 0 at the end */
+	uint32_t reserved;
+	struct fmfs_root_rec root[FMFS_ROOTS_MAX];
+};
+
+#define FMFS_IOC_INFO _IOR('f', 0x60, struct fmfs_info)
+#define FMFS_IOC_LIST _IOWR('f', 0x61, struct fmfs_list)
+#define FMFS_IOC_ROOTS _IOWR('f', 0x62, struct fmfs_roots)
+
+_Static_assert(sizeof(struct fmfs_list) < 1 << 14, "fits an ioctl number");
+_Static_assert(sizeof(struct fmfs_roots) < 1 << 14, "fits an ioctl number");
+
+#endif

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a pool file says of itself, read with pread(2) and trusting nothing in
+ * it: for programs that index or copy pools without mapping them.  Safe on any
+ * file, whoever wrote it and whoever is writing to it.
+ */
+#ifndef FM_HEAP_INSPECT_H
+#define FM_HEAP_INSPECT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "layout.h"
+
+enum pool_state {
+	POOL_NONE,	/* an empty or all-zero beginning, or some other file */
+	POOL_GOOD,
+	POOL_DAMAGED,	/* begins like a pool, but the super is not right */
+	POOL_FOREIGN	/* of a newer version, or of another byte order */
+};
+
+struct pool_info {
+	enum pool_state state;
+	char why[160];		/* in words, unless POOL_GOOD; else "" */
+	uint32_t version;	/* the rest: only if POOL_GOOD */
+	uint64_t compat, ro_compat, incompat;
+	uint8_t uuid[16];
+	uint64_t created_ns;
+	uint64_t heap_end;	/* bytes */
+};
+
+/* Read the super of the file.  0 (also for a file that is no pool: see
+ * `state`), or -errno of pread(2). */
+int inspect_pool(int fd, struct pool_info *info);
+
+struct pool_root {
+	char name[FM_ROOT_NAME_LEN];	/* NUL-terminated, 1 byte or more */
+	char type[FM_ROOT_TYPE_LEN];	/* NUL-terminated */
+	uint64_t off;			/* bytes; within heap_end, or 0 */
+	uint64_t size;			/* bytes, 0 if not known */
+};
+
+/*
+ * Call fn for every named root of the pool until it returns non-zero; returns
+ * that, or the number of roots, 0 if the file has none (no pool, or the region
+ * is used by the program itself), -EUCLEAN if what is there is damaged (after
+ * the good ones were reported), or -errno of pread(2).
+ */
+int inspect_roots(int fd, int (*fn)(const struct pool_root *root, void *arg),
+		  void *arg);
+
+/*
+ * The writer of a pool.  inspect_hold() becomes the pool's writer in the eyes
+ * of others, as fmalloc_open() does, until inspect_release() or close of the
+ * file description; it changes nothing in the file.  -EBUSY: a living writer
+ * has it, by its lock or by its record in the super.  fd must be open for
+ * writing.
+ */
+int inspect_hold(int fd);
+void inspect_release(int fd);
+
+/* The byte of the file (far beyond any pool) that the writer's OFD lock is on. */
+#define POOL_LOCK_OFF (1ll << 61)
+
+#endif

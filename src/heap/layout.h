@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The bytes of a pool file.  Constants and structures only; nothing here
+ * allocates, maps or checks.  doc/format.md says the same in prose and names
+ * what a crash can leave behind.
+ *
+ * All integers are little-endian, all offsets count bytes from the start of
+ * the file, and no pointer is ever stored.  Every state change of the heap is
+ * one aligned store of at most 8 bytes into one of the structures below, made
+ * after everything it refers to is in place, so that a process may be killed
+ * between any two instructions.
+ *
+ *   0        4 KiB   struct fm_super_disk
+ *   4 KiB    4 KiB   application region: the program's own bytes, or
+ *                    struct fm_rootpage_disk once a named root is set
+ *   8 KiB    8 KiB   reserved, zero
+ *   16 KiB   32 KiB  zone directory: one uint16_t (enum fm_zone_kind) a zone
+ *   48 KiB   16 KiB  reserved, zero
+ *   64 KiB   64 KiB  zone 0: page table
+ *   128 KiB  512 KiB zone 0: block bitmaps
+ *   640 KiB  ...     zone 0: data pages, to 64 MiB; then zone 1, zone 2, ...
+ */
+#ifndef FM_HEAP_LAYOUT_H
+#define FM_HEAP_LAYOUT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define FM_MAGIC "FMALLOC1"		/* 8 bytes, no terminator */
+#define FM_BYTE_ORDER_MARK 0x01020304u
+#define FM_VERSION 1u
+
+/*
+ * Feature bits.  A reader that does not know a bit set in `compat` ignores
+ * it, in `ro_compat` opens read-only at most, in `incompat` refuses.
+ */
+#define FM_COMPAT_KNOWN 0ull
+#define FM_RO_COMPAT_KNOWN 0ull
+#define FM_INCOMPAT_ATOMIC (1ull << 0)	/* taken for failure-atomic pools */
+#define FM_INCOMPAT_LANES (1ull << 1)	/* taken for magazines in the pool */
+#define FM_INCOMPAT_KNOWN 0ull
+
+/* --- geometry ---------------------------------------------------------- */
+
+#define FM_PAGE_SHIFT 12
+#define FM_PAGE_LEN (1ull << FM_PAGE_SHIFT)
+#define FM_SLAB_SHIFT 16		/* a slab: 64 KiB, aligned */
+#define FM_SLAB_LEN (1ull << FM_SLAB_SHIFT)
+#define FM_SLAB_NPAGES (1u << (FM_SLAB_SHIFT - FM_PAGE_SHIFT))
+#define FM_ZONE_SHIFT 26		/* a zone: 64 MiB, aligned */
+#define FM_ZONE_LEN (1ull << FM_ZONE_SHIFT)
+#define FM_ZONE_NPAGES (1u << (FM_ZONE_SHIFT - FM_PAGE_SHIFT))
+#define FM_ZONE_NSLABS (1u << (FM_ZONE_SHIFT - FM_SLAB_SHIFT))
+#define FM_MAX_NZONES 16384u		/* 1 TiB */
+
+#define FM_SUPER_OFF 0ull
+#define FM_APP_OFF 4096ull
+#define FM_APP_LEN 4096ull
+#define FM_HEAP_OFF 8192ull		/* all from here on is the heap's */
+#define FM_ZONEDIR_OFF 16384ull
+#define FM_ZONEDIR_LEN (FM_MAX_NZONES * sizeof(uint16_t))
+
+/* Offsets within a zone. */
+#define FM_ZONE_TABLE_OFF 0x10000ull	/* uint32_t[FM_ZONE_NPAGES] */
+#define FM_ZONE_TABLE_LEN (FM_ZONE_NPAGES * sizeof(uint32_t))
+#define FM_ZONE_BITMAP_OFF 0x20000ull	/* FM_BITMAP_LEN bytes a slab */
+#define FM_BITMAP_LEN 512ull		/* 4096 bits: 64 KiB of 16-byte blocks */
+#define FM_ZONE_BITMAP_LEN (FM_ZONE_NSLABS * FM_BITMAP_LEN)
+#define FM_ZONE_DATA_OFF 0xa0000ull
+#define FM_ZONE_HEAD_NPAGES ((uint32_t)(FM_ZONE_DATA_OFF >> FM_PAGE_SHIFT))
+/* The zone header: at the zone's first byte, but inside the super in zone 0. */
+#define FM_ZONE0_HEADER_OFF 2048ull
+
+/* --- zone directory ---------------------------------------------------- */
+
+enum fm_zone_kind {
+	FM_ZONE_UNUSED = 0,
+	FM_ZONE_NORMAL = 1,	/* header, page table, bitmaps, data */
+	FM_ZONE_HUGE = 2,	/* first zone of one block longer than a zone */
+	FM_ZONE_HUGE_MORE = 3	/* a further zone of the FM_ZONE_HUGE before it;
+				 * without one it counts as unused */
+};
+
+#define FM_ZONE_MAGIC 0x454e4f5au	/* "ZONE" */
+
+struct fm_zone_disk {
+	uint32_t magic;		/* FM_ZONE_MAGIC */
+	uint32_t index;		/* this zone's number */
+	uint32_t npages_reserved; /* normal: pages from the zone's start whose
+				   * space the file has; only grows */
+	uint32_t reserved0;
+	uint64_t huge_len;	/* huge: bytes from FM_HUGE_DATA_OFF */
+	uint64_t reserved1[5];
+};
+
+/* A huge block starts one page into its first zone. */
+#define FM_HUGE_DATA_OFF FM_PAGE_LEN
+
+/* --- page table -------------------------------------------------------- */
+
+/*
+ * One entry a page.  An extent's first page has a non-zero entry; the entries
+ * of its other pages, and of free pages, are zero.  Storing the entry
+ * allocates the extent, storing zero frees it.
+ *
+ *   bits 0..3    enum fm_extent_kind
+ *   bits 4..11   FM_EXTENT_SLAB: size class
+ *   bits 12..31  length in pages
+ */
+enum fm_extent_kind {
+	FM_EXTENT_FREE = 0,
+	FM_EXTENT_SLAB = 1,	/* small blocks of one class, 64 KiB aligned */
+	FM_EXTENT_RUN = 2,	/* one large block */
+	FM_EXTENT_META = 3	/* the heap's own: root pages, later lanes and
+				 * logs; never handed out */
+};
+
+#define FM_EXTENT(kind, cls, npages) \
+	((uint32_t)(kind) | (uint32_t)(cls) << 4 | (uint32_t)(npages) << 12)
+#define FM_EXTENT_KIND(e) ((e) & 15u)
+#define FM_EXTENT_CLASS(e) ((e) >> 4 & 255u)
+#define FM_EXTENT_NPAGES(e) ((e) >> 12)
+
+/*
+ * The bitmap of a slab: bit i is set while block i is allocated.  Blocks lie
+ * back to back from the slab's first byte; the slab itself holds no header.
+ */
+
+/* --- super ------------------------------------------------------------- */
+
+/* Names the process that has the pool open for writing; zero when none has. */
+struct fm_writer_disk {
+	uint8_t boot_id[16];	/* of the running kernel */
+	uint64_t pidns;		/* inode of the pid namespace `pid` is of */
+	uint64_t pid;
+	uint64_t start_ticks;	/* of the process, field 22 of /proc/PID/stat */
+	uint64_t ino;		/* of the pool file when it was opened: a copy
+				 * of the file does not inherit the writer */
+	uint64_t reserved[2];
+};
+
+struct fm_super_disk {
+	/* Written once, at creation; covered by `crc`. */
+	uint8_t magic[8];	/* FM_MAGIC */
+	uint32_t byte_order;	/* FM_BYTE_ORDER_MARK */
+	uint32_t version;	/* FM_VERSION */
+	uint64_t compat;	/* feature bits */
+	uint64_t ro_compat;
+	uint64_t incompat;
+	uint8_t uuid[16];	/* random; a snapshot keeps its origin's */
+	uint64_t created_ns;	/* nanoseconds since 1970 UTC */
+	uint32_t page_shift;	/* geometry, for a reader built differently */
+	uint32_t slab_shift;
+	uint32_t zone_shift;
+	uint32_t nclasses;	/* size classes, and the CRC32C of their sizes: */
+	uint32_t classes_crc;	/* a table is part of the format */
+	uint8_t reserved0[424];
+	uint32_t crc;		/* CRC32C of the 508 bytes before it */
+
+	/* Changed by single aligned stores while the pool is in use. */
+	uint64_t heap_end;	/* bytes in use at the start of the file: no
+				 * extent lies beyond; the file is as long */
+	uint64_t lanes_off;	/* 0: none (magazines of threads) */
+	uint64_t log_off;	/* 0: none (commit log of atomic pools) */
+	uint64_t home_addr;	/* 0: none (address insisted on) */
+	uint8_t reserved1[480];
+	struct fm_writer_disk writer;
+	uint8_t reserved2[960];
+	struct fm_zone_disk zone0;	/* FM_ZONE0_HEADER_OFF */
+	uint8_t reserved3[1984];
+};
+
+/* --- named roots -------------------------------------------------------- */
+
+#define FM_ROOT_MAGIC "FMROOTS1"	/* 8 bytes, no terminator */
+#define FM_ROOT_NAME_LEN 128		/* with the terminating NUL */
+#define FM_ROOT_TYPE_LEN 88		/* with the terminating NUL */
+
+/*
+ * A root is a slot whose `state` is FM_ROOT_USED.  A slot is filled first and
+ * then its state is stored; a changed root is written to a free slot with a
+ * higher `seq` and the old slot is freed after, so of two slots with one name
+ * the higher `seq` counts.
+ */
+enum { FM_ROOT_FREE = 0, FM_ROOT_USED = 0x524f4f54 };
+
+struct fm_root_disk {
+	uint32_t state;
+	uint32_t crc;		/* CRC32C of the slot from `seq` to its end */
+	uint64_t seq;
+	uint64_t off;		/* the object; 0 is a null root */
+	uint64_t size;		/* usable bytes of the block at `off` when the
+				 * root was set; 0 if `off` starts no block */
+	uint64_t reserved;
+	char name[FM_ROOT_NAME_LEN];
+	char type[FM_ROOT_TYPE_LEN];
+};
+
+/* The head of the application region, and of every further root page. */
+struct fm_rootpage_disk {
+	uint8_t magic[8];	/* FM_ROOT_MAGIC */
+	uint64_t self_off;	/* offset of this page */
+	uint64_t next_off;	/* of the next, a FM_EXTENT_META extent; 0: last */
+	uint32_t nslots;	/* slots that follow this header */
+	uint32_t crc;		/* CRC32C of magic, self_off and nslots */
+	uint8_t reserved[224];
+	struct fm_root_disk slot[];
+};
+
+#define FM_ROOTPAGE_HEAD_LEN 256
+#define FM_APP_NSLOTS \
+	((uint32_t)((FM_APP_LEN - FM_ROOTPAGE_HEAD_LEN) / sizeof(struct fm_root_disk)))
+
+_Static_assert(sizeof(struct fm_super_disk) == 4096, "super is one page");
+_Static_assert(offsetof(struct fm_super_disk, uuid) == 40, "uuid");
+_Static_assert(offsetof(struct fm_super_disk, crc) == 508, "crc");
+_Static_assert(offsetof(struct fm_super_disk, heap_end) == 512, "heap_end");
+_Static_assert(offsetof(struct fm_super_disk, writer) == 1024, "writer");
+_Static_assert(offsetof(struct fm_super_disk, zone0) == FM_ZONE0_HEADER_OFF,
+	       "zone 0 header");
+_Static_assert(sizeof(struct fm_writer_disk) == 64, "writer");
+_Static_assert(sizeof(struct fm_zone_disk) == 64, "zone header");
+_Static_assert(sizeof(struct fm_root_disk) == 256, "root slot");
+_Static_assert(offsetof(struct fm_root_disk, name) == 40, "root name");
+_Static_assert(sizeof(struct fm_rootpage_disk) == FM_ROOTPAGE_HEAD_LEN,
+	       "root page head");
+_Static_assert(FM_ZONEDIR_OFF + FM_ZONEDIR_LEN <= FM_ZONE_TABLE_OFF, "zone 0");
+_Static_assert(FM_ZONE_TABLE_OFF + FM_ZONE_TABLE_LEN <= FM_ZONE_BITMAP_OFF,
+	       "page table");
+_Static_assert(FM_ZONE_BITMAP_OFF + FM_ZONE_BITMAP_LEN <= FM_ZONE_DATA_OFF,
+	       "bitmaps");
+
+#endif

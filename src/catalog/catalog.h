@@ -9,6 +9,13 @@
  * transaction.  Failures are -errno; catalog_errmsg() has the words.
  * Strings are UTF-8 or any other bytes without NUL; they are bound, never
  * pasted into SQL, and come back as they were.
+ *
+ * Any call may find that the database has been damaged, or that its file was
+ * replaced or deleted, since it was opened: -EUCLEAN.  Then catalog_close(),
+ * catalog_put_aside(), catalog_open(), and fill it from the pools.  Of the other
+ * failures -ENOSPC, -EDQUOT, -EBUSY (another program holds the database for more
+ * than two seconds) and -EIO are of the moment: the catalog is as it was before
+ * the call, and lacks what the call was to tell it.
  */
 #ifndef FM_CATALOG_H
 #define FM_CATALOG_H
@@ -52,25 +59,36 @@ struct catalog_event {
 	const char *name;	/* of the pool */
 	const char *detail;	/* the new name, the parent, ...; or NULL */
 };
+#define CATALOG_NEVENTS 100000	/* about as many are kept, the latest */
 
 /*
  * Open the catalog in the file `path`, creating it or upgrading its schema.  A
  * damaged file, or one that is no catalog, is put aside as `path`.damaged and a
  * new one made; *fresh then tells (as for a new one) that it must be filled.
- * -ENOTSUP: made by a newer version; nothing changed.
+ * -ENOTSUP: made by a newer version; nothing changed.  -EISDIR, -EINVAL: `path`
+ * is no regular file.
  */
 int catalog_open(const char *path, struct catalog **out, bool *fresh);
 void catalog_close(struct catalog *c);
+
+/*
+ * Rename the database `path`, that nobody has open, and what SQLite keeps beside
+ * it to `path`.damaged, replacing what was there.  0 also if there is none.
+ */
+int catalog_put_aside(const char *path);
 
 /* The last failure of this catalog in the calling thread, in words. */
 const char *catalog_errmsg(void);
 
 /* Group many calls into one transaction (filling at mount): only between
- * these two, and only by one thread while no other uses the catalog. */
+ * these two, and only by one thread while no other uses the catalog.  After a
+ * write that failed, all further ones fail the same way, and so does
+ * catalog_end(), with nothing of the group kept. */
 int catalog_begin(struct catalog *c);
 int catalog_end(struct catalog *c);
 
-/* Insert or replace the pool of this name, with all its roots. */
+/* Insert or replace the pool of this name, with all its roots, in any order.
+ * Of two roots of one name the first counts.  Writes only what differs. */
 int catalog_put(struct catalog *c, const struct catalog_pool *pool,
 		const struct catalog_root *roots, size_t nroots);
 
@@ -78,7 +96,7 @@ int catalog_put(struct catalog *c, const struct catalog_pool *pool,
 int catalog_remove(struct catalog *c, const char *name);
 
 /* Rename a pool, replacing what `to` was.  Snapshots that name `from` as their
- * parent name `to` then. */
+ * parent name `to` then.  -ENOENT: there is no `from`. */
 int catalog_rename(struct catalog *c, const char *from, const char *to);
 
 /* Note an event now. */
@@ -88,8 +106,9 @@ int catalog_note(struct catalog *c, const char *what, const char *name,
 /*
  * Listing.  Each calls fn in order of name (events: of id) for what comes after
  * `after` (NULL or "": from the start), until fn returns non-zero, which is
- * returned, or to the end: 0.  fn must not call the catalog.  The strings live
- * until fn returns.
+ * returned, or to the end: 0.  Names are ordered by their bytes.  fn must not
+ * call the catalog.  The strings live until fn returns.  A pool that is not
+ * there has no roots.
  */
 int catalog_each_pool(struct catalog *c, const char *after,
 		      int (*fn)(const struct catalog_pool *pool, void *arg),

@@ -14,7 +14,7 @@
  *   4 KiB    4 KiB   application region: the program's own bytes, or
  *                    struct fm_rootpage_disk once a named root is set
  *   8 KiB    8 KiB   reserved, zero
- *   16 KiB   32 KiB  zone directory: one uint16_t (enum fm_zone_kind) a zone
+ *   16 KiB   32 KiB  zone directory: a uint16_t (enum fm_zone_kind) for each zone
  *   48 KiB   16 KiB  reserved, zero
  *   64 KiB   64 KiB  zone 0: page table
  *   128 KiB  512 KiB zone 0: block bitmaps
@@ -34,42 +34,42 @@
  * Feature bits.  A reader that does not know a bit set in `compat` ignores
  * it, in `ro_compat` opens read-only at most, in `incompat` refuses.
  */
-#define FM_COMPAT_KNOWN 0ull
-#define FM_RO_COMPAT_KNOWN 0ull
-#define FM_INCOMPAT_ATOMIC (1ull << 0)	/* taken for failure-atomic pools */
-#define FM_INCOMPAT_LANES (1ull << 1)	/* taken for magazines in the pool */
-#define FM_INCOMPAT_KNOWN 0ull
+#define FM_COMPAT_KNOWN UINT64_C(0)
+#define FM_RO_COMPAT_KNOWN UINT64_C(0)
+#define FM_INCOMPAT_ATOMIC (UINT64_C(1) << 0)	/* taken for failure-atomic pools */
+#define FM_INCOMPAT_LANES (UINT64_C(1) << 1)	/* taken for magazines in the pool */
+#define FM_INCOMPAT_KNOWN UINT64_C(0)
 
 /* --- geometry ---------------------------------------------------------- */
 
 #define FM_PAGE_SHIFT 12
-#define FM_PAGE_LEN (1ull << FM_PAGE_SHIFT)
+#define FM_PAGE_LEN (UINT64_C(1) << FM_PAGE_SHIFT)
 #define FM_SLAB_SHIFT 16		/* a slab: 64 KiB, aligned */
-#define FM_SLAB_LEN (1ull << FM_SLAB_SHIFT)
+#define FM_SLAB_LEN (UINT64_C(1) << FM_SLAB_SHIFT)
 #define FM_SLAB_NPAGES (1u << (FM_SLAB_SHIFT - FM_PAGE_SHIFT))
 #define FM_ZONE_SHIFT 26		/* a zone: 64 MiB, aligned */
-#define FM_ZONE_LEN (1ull << FM_ZONE_SHIFT)
+#define FM_ZONE_LEN (UINT64_C(1) << FM_ZONE_SHIFT)
 #define FM_ZONE_NPAGES (1u << (FM_ZONE_SHIFT - FM_PAGE_SHIFT))
 #define FM_ZONE_NSLABS (1u << (FM_ZONE_SHIFT - FM_SLAB_SHIFT))
 #define FM_MAX_NZONES 16384u		/* 1 TiB */
 
-#define FM_SUPER_OFF 0ull
-#define FM_APP_OFF 4096ull
-#define FM_APP_LEN 4096ull
-#define FM_HEAP_OFF 8192ull		/* all from here on is the heap's */
-#define FM_ZONEDIR_OFF 16384ull
+#define FM_SUPER_OFF UINT64_C(0)
+#define FM_APP_OFF UINT64_C(4096)
+#define FM_APP_LEN UINT64_C(4096)
+#define FM_HEAP_OFF UINT64_C(8192)		/* all from here on is the heap's */
+#define FM_ZONEDIR_OFF UINT64_C(16384)
 #define FM_ZONEDIR_LEN (FM_MAX_NZONES * sizeof(uint16_t))
 
 /* Offsets within a zone. */
-#define FM_ZONE_TABLE_OFF 0x10000ull	/* uint32_t[FM_ZONE_NPAGES] */
+#define FM_ZONE_TABLE_OFF UINT64_C(0x10000)	/* uint32_t[FM_ZONE_NPAGES] */
 #define FM_ZONE_TABLE_LEN (FM_ZONE_NPAGES * sizeof(uint32_t))
-#define FM_ZONE_BITMAP_OFF 0x20000ull	/* FM_BITMAP_LEN bytes a slab */
-#define FM_BITMAP_LEN 512ull		/* 4096 bits: 64 KiB of 16-byte blocks */
+#define FM_ZONE_BITMAP_OFF UINT64_C(0x20000)	/* FM_BITMAP_LEN bytes a slab */
+#define FM_BITMAP_LEN UINT64_C(512)		/* 4096 bits: 64 KiB of 16-byte blocks */
 #define FM_ZONE_BITMAP_LEN (FM_ZONE_NSLABS * FM_BITMAP_LEN)
-#define FM_ZONE_DATA_OFF 0xa0000ull
+#define FM_ZONE_DATA_OFF UINT64_C(0xa0000)
 #define FM_ZONE_HEAD_NPAGES ((uint32_t)(FM_ZONE_DATA_OFF >> FM_PAGE_SHIFT))
 /* The zone header: at the zone's first byte, but inside the super in zone 0. */
-#define FM_ZONE0_HEADER_OFF 2048ull
+#define FM_ZONE0_HEADER_OFF UINT64_C(2048)
 
 /* --- zone directory ---------------------------------------------------- */
 
@@ -80,6 +80,7 @@ enum fm_zone_kind {
 	FM_ZONE_HUGE_MORE = 3	/* a further zone of the FM_ZONE_HUGE before it;
 				 * without one it counts as unused */
 };
+/* Zone 0 is always normal; its entry stays 0. */
 
 #define FM_ZONE_MAGIC 0x454e4f5au	/* "ZONE" */
 
@@ -89,12 +90,11 @@ struct fm_zone_disk {
 	uint32_t npages_reserved; /* normal: pages from the zone's start whose
 				   * space the file has; only grows */
 	uint32_t reserved0;
-	uint64_t huge_len;	/* huge: bytes from FM_HUGE_DATA_OFF */
-	uint64_t reserved1[5];
+	uint64_t huge_off;	/* huge: the block's offset from the zone's
+				 * start, a page or more */
+	uint64_t huge_len;	/* huge: bytes of the block */
+	uint64_t reserved1[4];
 };
-
-/* A huge block starts one page into its first zone. */
-#define FM_HUGE_DATA_OFF FM_PAGE_LEN
 
 /* --- page table -------------------------------------------------------- */
 

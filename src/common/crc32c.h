@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* CRC-32C (Castagnoli), as in iSCSI (RFC 3720, appendix B.4). */
+#ifndef FM_COMMON_CRC32C_H
+#define FM_COMMON_CRC32C_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The checksum of what `crc` covers followed by buf; start with crc 0. */
+uint32_t crc32c(uint32_t crc, const void *buf, size_t len);
+
+#endif

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The public functions: check the arguments, call inward, set errno.  What
+ * they promise stands in fmalloc.h.
+ */
+#include <config.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "common/align.h"
+#include "heap/error.h"
+#include "heap/heap.h"
+
+#define ALIGN_MAX (32ull << 20)
+
+static uint64_t nbad_frees;	/* atomic */
+
+/* --- errors -------------------------------------------------------------------- */
+
+static int fail(int rc)
+{
+	errno = -rc;
+	return -1;
+}
+
+static void *fail_null(int rc)
+{
+	errno = -rc;
+	return NULL;
+}
+
+const char *fm_errmsg(void)
+{
+	return err_words();
+}
+
+/* 0 if the calling process may change the pool. */
+static int may_change(const struct fm_heap *h, const char *func)
+{
+	if (h->forked)
+		return err_set(EPERM, "%s: '%s' belongs to the parent of this process",
+			       func, h->path);
+	if (!h->writable)
+		return err_set(EROFS, "%s: '%s' is open read-only", func, h->path);
+	return 0;
+}
+
+/* The open pool that fi is, for func to use. */
+static int check_pool(const struct fm_info *fi, const char *func, bool write,
+		      struct fm_heap **h)
+{
+	*h = registry_check(fi);
+	if (*h == NULL)
+		return err_set(EINVAL, "%s: not an open pool", func);
+	return write ? may_change(*h, func) : 0;
+}
+
+/* --- pools ---------------------------------------------------------------------- */
+
+struct fm_info *fmalloc_open(const char *path, int flags, bool *created)
+{
+	struct fm_heap *h;
+	bool made = false;
+	int rc;
+
+	if (created != NULL)
+		*created = false;
+	if (path == NULL)
+		return fail_null(err_set(EINVAL, "open: no path is given"));
+	if ((flags & ~(FM_CREATE | FM_EXCL | FM_RDONLY)) != 0 ||
+	    (flags & FM_EXCL && !(flags & FM_CREATE)) ||
+	    (flags & FM_CREATE && flags & FM_RDONLY))
+		return fail_null(err_set(EINVAL, "open '%s': bad flags %#x", path,
+					 (unsigned)flags));
+	rc = pool_open(path, flags, &made, &h);
+	if (rc < 0)
+		return fail_null(err_in(rc, "open '%s'", path));
+	if (created != NULL)
+		*created = made;
+	if (registry_target() == NULL)
+		registry_set_target(h);
+	return &h->info;
+}
+
+struct fm_info *fmalloc_init(const char *path, bool *init)
+{
+	struct fm_info *fi;
+	bool made;
+
+	fi = fmalloc_open(path, FM_CREATE, &made);
+	if (fi == NULL)
+		return NULL;
+	if (made && init != NULL)
+		*init = true;
+	fmalloc_set_target(fi);
+	return fi;
+}
+
+int fmalloc_close(struct fm_info *fi)
+{
+	struct fm_heap *h;
+	int rc;
+
+	rc = check_pool(fi, "fmalloc_close", false, &h);
+	if (rc < 0)
+		return fail(rc);
+	pool_close(h);
+	return 0;
+}
+
+int fmalloc_commit(struct fm_info *fi)
+{
+	struct fm_heap *h;
+	int rc;
+
+	rc = check_pool(fi, "fmalloc_commit", true, &h);
+	if (rc < 0)
+		return fail(rc);
+	rc = map_sync(h);
+	return rc < 0 ? fail(err_in(rc, "commit '%s'", h->path)) : 0;
+}
+
+void fmalloc_set_target(struct fm_info *fi)
+{
+	registry_set_target(registry_check(fi));
+}
+
+/* --- blocks ----------------------------------------------------------------------- */
+
+static void *block(struct fm_heap *h, const char *func, size_t size, size_t align)
+{
+	uint64_t off;
+	int rc;
+
+	if (h == NULL)
+		return fail_null(err_set(EINVAL, "%s: no target pool", func));
+	rc = may_change(h, func);
+	if (rc == 0) {
+		rc = alloc_block(h, size, align, &off);
+		if (rc < 0)
+			err_in(rc, "%s of %zu bytes in '%s'", func, size, h->path);
+	}
+	return rc < 0 ? fail_null(rc) : h->base + off;
+}
+
+void *fmalloc(size_t size)
+{
+	return block(registry_target(), "fmalloc", size, 16);
+}
+
+void *fmalloc_in(struct fm_info *fi, size_t size)
+{
+	struct fm_heap *h = registry_check(fi);
+
+	if (h == NULL)
+		return fail_null(err_set(EINVAL, "fmalloc_in: not an open pool"));
+	return block(h, "fmalloc_in", size, 16);
+}
+
+void *fcalloc(size_t n, size_t size)
+{
+	size_t len;
+	void *mem;
+
+	if (__builtin_mul_overflow(n, size, &len))
+		return fail_null(err_set(ENOMEM, "fcalloc: %zu times %zu bytes is too"
+					 " much", n, size));
+	mem = block(registry_target(), "fcalloc", len, 16);
+	return mem == NULL ? NULL : memset(mem, 0, len);
+}
+
+void *faligned_alloc(size_t align, size_t size)
+{
+	if (!is_pow2(align) || align > ALIGN_MAX)
+		return fail_null(err_set(EINVAL, "faligned_alloc: %zu is not a power of"
+					 " two of at most 32 MiB", align));
+	return block(registry_target(), "faligned_alloc", size, align);
+}
+
+/* The pool that ptr is in, and where; EINVAL if it is in none. */
+static int find_block(const void *ptr, const char *func, struct fm_heap **h,
+		      uint64_t *off)
+{
+	*h = registry_find(ptr);
+	if (*h == NULL)
+		return err_set(EINVAL, "%s: %p is in no open pool", func, ptr);
+	*off = (const unsigned char *)ptr - (*h)->base;
+	return 0;
+}
+
+static int not_a_block(const struct fm_heap *h, const char *func, uint64_t off)
+{
+	return err_set(EINVAL, "%s: offset %#" PRIx64 " of '%s' is not an allocated"
+		       " block", func, off, h->path);
+}
+
+static void *move_block(struct fm_heap *h, uint64_t off, size_t size)
+{
+	uint64_t have = alloc_usable(h, off);
+	void *mem;
+
+	mem = block(h, "frealloc", size, 16);
+	if (mem == NULL)
+		return NULL;
+	memcpy(mem, h->base + off, have < size ? have : size);
+	alloc_free(h, off);
+	return mem;
+}
+
+void *frealloc(void *ptr, size_t size)
+{
+	struct fm_heap *h;
+	uint64_t off = 0;
+	int rc;
+
+	if (ptr == NULL)
+		return block(registry_target(), "frealloc", size, 16);
+	rc = find_block(ptr, "frealloc", &h, &off);
+	if (rc == 0)
+		rc = may_change(h, "frealloc");
+	if (rc < 0)
+		return fail_null(rc);
+	if (alloc_usable(h, off) == 0)
+		return fail_null(not_a_block(h, "frealloc", off));
+	return alloc_resize(h, off, size) ? ptr : move_block(h, off, size);
+}
+
+void ffree(void *ptr)
+{
+	int saved = errno, rc;
+	struct fm_heap *h;
+	uint64_t off = 0;
+
+	if (ptr == NULL)
+		return;
+	rc = find_block(ptr, "ffree", &h, &off);
+	if (rc == 0)
+		rc = may_change(h, "ffree");
+	if (rc == 0) {
+		rc = alloc_free(h, off);
+		if (rc == -EINVAL)
+			not_a_block(h, "ffree", off);
+	}
+	if (rc < 0)
+		__atomic_add_fetch(&nbad_frees, 1, __ATOMIC_RELAXED);
+	errno = saved;
+}
+
+uint64_t fm_bad_free_count(void)
+{
+	return __atomic_load_n(&nbad_frees, __ATOMIC_RELAXED);
+}
+
+size_t fmalloc_usable_size(const void *ptr)
+{
+	struct fm_heap *h;
+	uint64_t off = 0, len = 0;
+	int rc;
+
+	if (ptr == NULL)
+		return 0;
+	rc = find_block(ptr, "fmalloc_usable_size", &h, &off);
+	if (rc == 0) {
+		len = alloc_usable(h, off);
+		if (len == 0)
+			rc = not_a_block(h, "fmalloc_usable_size", off);
+	}
+	if (rc < 0)
+		fail(rc);
+	return len;
+}
+
+/* --- named roots --------------------------------------------------------------------- */
+
+int fm_root_set(struct fm_info *fi, const char *name, const void *ptr,
+		const char *type)
+{
+	uint64_t off = 0, end;
+	struct fm_heap *h;
+	int rc;
+
+	rc = check_pool(fi, "fm_root_set", true, &h);
+	if (rc < 0)
+		return fail(rc);
+	if (ptr != NULL) {
+		off = (uintptr_t)ptr - (uintptr_t)h->base;
+		end = __atomic_load_n(&h->super->heap_end, __ATOMIC_ACQUIRE);
+		if (off < FM_HEAP_OFF || off >= end)
+			return fail(err_set(EINVAL, "fm_root_set: %p is not in the heap"
+					    " of '%s'", ptr, h->path));
+	}
+	rc = root_set(h, name, off, type);
+	return rc < 0 ? fail(err_in(rc, "set a root of '%s'", h->path)) : 0;
+}
+
+void *fm_root_get(struct fm_info *fi, const char *name, const char *type)
+{
+	struct fm_heap *h;
+	uint64_t off = 0;
+	int rc;
+
+	rc = check_pool(fi, "fm_root_get", false, &h);
+	if (rc == 0) {
+		rc = root_get(h, name, type, &off);
+		if (rc < 0)
+			err_in(rc, "get a root of '%s'", h->path);
+	}
+	errno = -rc;
+	return rc == 0 && off != 0 ? h->base + off : NULL;
+}
+
+int fm_root_remove(struct fm_info *fi, const char *name)
+{
+	struct fm_heap *h;
+	int rc;
+
+	rc = check_pool(fi, "fm_root_remove", true, &h);
+	if (rc < 0)
+		return fail(rc);
+	rc = root_remove(h, name);
+	return rc < 0 ? fail(err_in(rc, "remove a root of '%s'", h->path)) : 0;
+}
+
+int fm_root_each(struct fm_info *fi,
+		 int (*fn)(const char *name, void *ptr, const char *type,
+			   void *arg),
+		 void *arg)
+{
+	struct fm_heap *h;
+	int rc, result;
+
+	rc = check_pool(fi, "fm_root_each", false, &h);
+	if (rc < 0)
+		return fail(rc);
+	if (fn == NULL)
+		return fail(err_set(EINVAL, "fm_root_each: no function is given"));
+	rc = root_each(h, fn, arg, &result);
+	return rc < 0 ? fail(err_in(rc, "list the roots of '%s'", h->path)) : result;
+}
+
+/* --- pointers outside of pools --------------------------------------------------------- */
+
+void *fm_ptr_load_outside(uint64_t value)
+{
+	struct fm_heap *h;
+
+	if (value >= WINDOW_LEN)
+		return (void *)(uintptr_t)value;
+	h = registry_target();
+	return h == NULL ? NULL : h->base + value;
+}
+
+uint64_t fm_ptr_value_outside(const void *self, const void *ptr)
+{
+	struct fm_heap *target, *h = registry_find(ptr);
+	bool inside = (uintptr_t)self - FM_REGION_BASE < WINDOW_REGION_LEN;
+
+	if (h == NULL || inside) {
+		errno = EXDEV;
+		err_set(EXDEV, h == NULL ? "fm_ptr: %p is in no open pool" :
+			"fm_ptr: %p is in another pool", ptr);
+		return 0;
+	}
+	target = registry_target();
+	return target == h ? (uintptr_t)ptr - (uintptr_t)h->base : (uintptr_t)ptr;
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The calling thread's last failure in words. */
+#include <config.h>
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "heap/error.h"
+
+#define WORDS_LEN 512
+
+static __thread char words[WORDS_LEN];
+
+int err_set(int err, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(words, sizeof(words), fmt, ap);
+	va_end(ap);
+	return -err;
+}
+
+int err_sys(int err, const char *fmt, ...)
+{
+	char why[96];
+	size_t len;
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(words, sizeof(words), fmt, ap);
+	va_end(ap);
+	len = strlen(words);
+	/* The GNU strerror_r, which may or may not use the buffer. */
+	snprintf(words + len, sizeof(words) - len, ": %s",
+		 strerror_r(err, why, sizeof(why)));
+	return -err;
+}
+
+int err_in(int rc, const char *fmt, ...)
+{
+	char rest[WORDS_LEN];
+	size_t len;
+	va_list ap;
+
+	memcpy(rest, words, sizeof(rest));
+	va_start(ap, fmt);
+	vsnprintf(words, sizeof(words), fmt, ap);
+	va_end(ap);
+	len = strlen(words);
+	snprintf(words + len, sizeof(words) - len, ": %s", rest);
+	return rc;
+}
+
+const char *err_words(void)
+{
+	return words;
+}

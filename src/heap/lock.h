@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One writer a pool.  The lock is the kernel's (an OFD lock, fcntl(2)), so it
+ * dies with its owner.  A lock taken through an fmfs mount is held by the
+ * daemon and dies with that instead, though the writer's mapping lives on;
+ * therefore the super also names the writer.
+ */
+#ifndef FM_HEAP_LOCK_H
+#define FM_HEAP_LOCK_H
+
+#include <stdbool.h>
+
+#include "heap/layout.h"
+
+/* Take the writer lock on the open file description: 0, -EBUSY if another has
+ * it or the process named in the super is alive, or -errno. */
+int lock_take(int fd);
+void lock_release(int fd);
+
+/* Enter this process as the writer of the file fd; or nobody. */
+int lock_sign(int fd, struct fm_writer_disk *writer);
+void lock_unsign(struct fm_writer_disk *writer);
+
+#endif

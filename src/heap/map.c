@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Mapping pools and reserving their space: the one file of this folder that
+ * calls mmap, msync and fallocate.
+ *
+ * A pool has an aligned window of address space to itself for as long as it is
+ * open.  The file is mapped once, far beyond its end, over as much of the
+ * window as the process and the file system allow; pages of the file can be
+ * touched as soon as the file has grown over them, and the base never moves.
+ */
+#include <config.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "common/align.h"
+#include "heap/error.h"
+#include "heap/heap.h"
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
+/* One attempt, of `len` bytes. */
+static int map_len(struct fm_heap *h, void *want, uint64_t len)
+{
+	int prot = h->writable ? PROT_READ | PROT_WRITE : PROT_READ;
+	void *mem;
+
+	mem = mmap(want, len, prot, MAP_SHARED | MAP_FIXED_NOREPLACE, h->fd, 0);
+	if (mem == MAP_FAILED)
+		return -errno;
+	if (mem != want) {	/* a kernel before 4.17 took it as a hint */
+		munmap(mem, len);
+		return -EEXIST;
+	}
+	h->base = mem;
+	h->map_len = len;
+	return 0;
+}
+
+int map_pool(struct fm_heap *h, uint64_t file_len)
+{
+	void *want = (void *)(FM_REGION_BASE +
+			      ((uintptr_t)h->window << FM_WINDOW_BITS));
+	uint64_t least = align_up(file_len + FM_ZONE_LEN, FM_ZONE_LEN);
+	uint64_t most = FM_MAX_NZONES * FM_ZONE_LEN;
+	uint64_t len = WINDOW_LEN < most ? WINDOW_LEN : most;
+	int rc;
+
+	if (file_len > len)
+		return err_set(EFBIG, "its %" PRIu64 " bytes are more than the %"
+			       PRIu64 " of an address window", file_len, len);
+	/* ulimit -v and file systems with a low limit leave less. */
+	for (rc = map_len(h, want, len);
+	     (rc == -ENOMEM || rc == -EOVERFLOW) && len / 2 >= least;
+	     rc = map_len(h, want, len))
+		len /= 2;
+	if (rc < 0 && rc != -EEXIST)
+		return err_sys(-rc, "mmap of %" PRIu64 " bytes", len);
+	return rc;
+}
+
+void map_close(struct fm_heap *h)
+{
+	munmap(h->base, h->map_len);
+}
+
+/*
+ * msync alone: on a shared mapping it is fdatasync(2) of the range (the length
+ * of the file included), and it reaches the backing file even when the mount
+ * that the file was opened through has gone.
+ */
+int map_sync(struct fm_heap *h)
+{
+	uint64_t end = align_up(h->super->heap_end, FM_PAGE_LEN);
+
+	if (msync(h->base, end, MS_SYNC) < 0)
+		return err_sys(errno, "msync");
+	return 0;
+}
+
+/* For file systems without fallocate(2): zeroes do as well where all is new. */
+static int reserve_by_zeroes(int fd, uint64_t off, uint64_t len)
+{
+	static const unsigned char zeroes[1 << 16];
+	ssize_t n;
+
+	while (len > 0) {
+		n = pwrite(fd, zeroes, len < sizeof(zeroes) ? len : sizeof(zeroes),
+			   off);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -ENOSPC;
+		off += n;
+		len -= n;
+	}
+	return 0;
+}
+
+int map_reserve(int fd, uint64_t off, uint64_t len)
+{
+	struct rlimit limit;
+
+	/* The kernel would send SIGXFSZ. */
+	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < off + len)
+		return err_set(EFBIG, "the limit on file sizes (ulimit -f) is %" PRIu64
+			       " bytes", (uint64_t)limit.rlim_cur);
+	while (fallocate(fd, 0, off, len) < 0) {
+		if (errno == EINTR)
+			continue;
+		if (errno == EOPNOTSUPP || errno == ENOSYS) {
+			int rc = reserve_by_zeroes(fd, off, len);
+
+			return rc < 0 ? err_sys(-rc, "write zeroes") : 0;
+		}
+		return err_sys(errno, "reserve %" PRIu64 " bytes of space", len);
+	}
+	return 0;
+}
+
+int map_punch(int fd, uint64_t off, uint64_t len)
+{
+	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len) < 0)
+		return -errno;
+	return 0;
+}
+
+void *map_anon(size_t len)
+{
+	void *mem = mmap(NULL, len, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return mem == MAP_FAILED ? NULL : mem;
+}
+
+void map_anon_free(void *mem, size_t len)
+{
+	if (mem != NULL)
+		munmap(mem, len);
+}

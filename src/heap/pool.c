@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Opening, making and closing pools.
+ *
+ * A new pool becomes one with the write of its first page, which is the last
+ * step: killed before, it leaves a file of zeroes, which the next
+ * fmalloc_init() takes for new.
+ */
+#include <config.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <libgen.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "heap/error.h"
+#include "heap/heap.h"
+#include "heap/lock.h"
+
+/* --- the file ------------------------------------------------------------------ */
+
+/* fd, or -errno with words.  *made: the file was not there. */
+static int open_file(const char *path, int flags, bool *made)
+{
+	/* O_NONBLOCK: a FIFO must not make us wait; for files it means nothing. */
+	int mode = (flags & FM_RDONLY ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK;
+	int fd, tries;
+
+	*made = false;
+	for (tries = 0; tries < 8; tries++) {
+		if (!(flags & FM_EXCL)) {
+			fd = open(path, mode);
+			if (fd >= 0)
+				return fd;
+			if (errno != ENOENT || !(flags & FM_CREATE))
+				return err_sys(errno, "open");
+		}
+		fd = open(path, mode | O_CREAT | O_EXCL, 0666);
+		if (fd >= 0) {
+			*made = true;
+			return fd;
+		}
+		/* Somebody else made it just now: take that one. */
+		if (errno != EEXIST || flags & FM_EXCL)
+			return err_sys(errno, "create");
+	}
+	/* A dangling symbolic link is there for one call and not for the other. */
+	return err_set(ENOENT, "it is a symbolic link to nowhere");
+}
+
+static int check_regular(int fd, struct stat *st)
+{
+	if (fstat(fd, st) < 0)
+		return err_sys(errno, "fstat");
+	if (S_ISDIR(st->st_mode))
+		return err_set(EISDIR, "it is a directory");
+	if (!S_ISREG(st->st_mode))
+		return err_set(EINVAL, "it is not a regular file");
+	return 0;
+}
+
+/* Whether [off, end) reads as zeroes: 1, 0, or -errno. */
+static int range_is_zero(int fd, uint64_t off, uint64_t end)
+{
+	static const size_t len = 1 << 16;
+	unsigned char *buf = malloc(len);
+	int zero = buf == NULL ? -ENOMEM : 1;
+	ssize_t n;
+
+	while (zero == 1 && off < end) {
+		n = pread(fd, buf, end - off < len ? end - off : len, off);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			zero = n < 0 ? -errno : 1;
+			break;
+		}
+		if (buf[0] != 0 || memcmp(buf, buf + 1, n - 1) != 0)
+			zero = 0;
+		off += n;
+	}
+	free(buf);
+	return zero;
+}
+
+/* Whether the file is empty or all zeroes; holes are not read. */
+static int file_is_zero(int fd, uint64_t size)
+{
+	off_t data, hole;
+	int zero = 1;
+
+	for (hole = 0; zero == 1 && (uint64_t)hole < size;) {
+		data = lseek(fd, hole, SEEK_DATA);
+		if (data < 0 && errno == ENXIO)
+			break;
+		if (data < 0)	/* no such thing here: read it all */
+			return range_is_zero(fd, hole, size);
+		hole = lseek(fd, data, SEEK_HOLE);
+		if (hole < 0)
+			hole = size;
+		zero = range_is_zero(fd, data, hole);
+	}
+	return zero;
+}
+
+static int read_super(int fd, struct fm_super_disk *super, size_t *len)
+{
+	ssize_t n;
+
+	memset(super, 0, sizeof(*super));
+	do
+		n = pread(fd, super, sizeof(*super), 0);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return err_sys(errno, "read");
+	*len = n;
+	return 0;
+}
+
+/* 0: a pool; 1: nothing yet, to be made; else -errno with words. */
+static int judge(int fd, int flags, uint64_t size)
+{
+	struct fm_super_disk super;
+	size_t len;
+	int rc, zero;
+
+	rc = read_super(fd, &super, &len);
+	if (rc < 0)
+		return rc;
+	rc = super_check(&super);
+	if (rc == -EINVAL) {
+		if (size >= FM_APP_OFF && super.magic[0] != 0)
+			return rc;
+		zero = file_is_zero(fd, size);
+		if (zero < 0)
+			return err_sys(-zero, "read");
+		if (zero == 0)
+			return rc;
+		if (!(flags & FM_CREATE) || flags & FM_RDONLY)
+			return err_set(EINVAL, "it is not a pool (%s)",
+				       size == 0 ? "it is empty" : "it is all zeroes");
+		return 1;
+	}
+	if (rc < 0)
+		return rc;
+	if (size < super.heap_end)
+		return err_set(EUCLEAN, "the pool is cut short: %" PRIu64 " bytes of %"
+			       PRIu64, size, super.heap_end);
+	if (!(flags & FM_RDONLY) && (super.ro_compat & ~FM_RO_COMPAT_KNOWN) != 0)
+		return err_set(EROFS, "the pool has features that this library may"
+			       " only read (ro_compat bits %#" PRIx64 ")",
+			       super.ro_compat & ~FM_RO_COMPAT_KNOWN);
+	return 0;
+}
+
+/* --- a new pool -------------------------------------------------------------------- */
+
+static int sync_parent(const char *path)
+{
+	char *copy = strdup(path);
+	int fd, rc = 0;
+
+	if (copy == NULL)
+		return err_sys(ENOMEM, "path");
+	fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	free(copy);
+	if (fd < 0)
+		return 0;	/* not ours to read; the file is there */
+	if (fsync(fd) < 0 && errno != EINVAL)
+		rc = err_sys(errno, "fsync of the directory");
+	close(fd);
+	return rc;
+}
+
+/* What a new pool needs, before its first page makes it one. */
+static int reserve_head(int fd)
+{
+	static const struct { uint64_t off, len; } part[] = {
+		{ 0, FM_ZONEDIR_OFF + FM_ZONEDIR_LEN },
+		{ FM_ZONE_TABLE_OFF, FM_PAGE_LEN },
+		{ FM_ZONE_BITMAP_OFF, FM_PAGE_LEN },
+		{ FM_ZONE_DATA_OFF - FM_PAGE_LEN, FM_PAGE_LEN },
+	};
+	unsigned i;
+	int rc = 0;
+
+	for (i = 0; i < sizeof(part) / sizeof(part[0]) && rc == 0; i++)
+		rc = map_reserve(fd, part[i].off, part[i].len);
+	return rc;
+}
+
+static int make_pool(int fd, const char *path, uint64_t size)
+{
+	struct fm_super_disk super;
+	ssize_t n;
+	int rc;
+
+	rc = super_make(&super);
+	if (rc == 0)
+		rc = reserve_head(fd);
+	if (rc < 0)
+		goto shorten;
+	do
+		n = pwrite(fd, &super, sizeof(super), 0);
+	while (n < 0 && errno == EINTR);
+	if (n != sizeof(super)) {
+		rc = err_sys(n < 0 ? errno : ENOSPC, "write");
+		goto shorten;
+	}
+	if (fsync(fd) < 0)
+		return err_sys(errno, "fsync");
+	return sync_parent(path);
+
+shorten:
+	if (size < FM_ZONE_DATA_OFF && ftruncate(fd, size) < 0)
+		return rc;	/* longer, but still nothing but zeroes */
+	return rc;
+}
+
+/* --- the mapping ----------------------------------------------------------------------- */
+
+/* The window that the pool usually gets, so that it often comes back where it
+ * was: by its UUID. */
+static uint32_t usual_window(const struct fm_super_disk *super)
+{
+	uint32_t n;
+
+	memcpy(&n, super->uuid, sizeof(n));
+	return n % FM_NWINDOWS;
+}
+
+/* Map into the first window, from the usual one on, that is free. */
+static int find_window(int fd, bool writable, uint64_t size,
+		       const struct fm_super_disk *super, struct fm_heap **out)
+{
+	uint32_t first = usual_window(super), i;
+	struct fm_heap *h;
+	int rc;
+
+	for (i = 0; i < FM_NWINDOWS; i++) {
+		uint32_t w = (first + i) % FM_NWINDOWS;
+
+		h = registry_storage(w);
+		if (h == NULL)
+			continue;
+		memset(h, 0, sizeof(*h));
+		h->window = w;
+		h->fd = fd;
+		h->writable = writable;
+		rc = map_pool(h, size);
+		if (rc == 0) {
+			*out = h;
+			return 0;
+		}
+		if (rc != -EEXIST)
+			return rc;
+	}
+	return err_set(ENOMEM, "no address window is free: %u pools can be open at"
+		       " once", (unsigned)FM_NWINDOWS);
+}
+
+/*
+ * A copy made by a tool that turns zeroes into holes has less space than the
+ * heap was promised; get it now, for a store into a hole of a full disk would
+ * be a signal.
+ */
+static int fill_holes(struct fm_heap *h)
+{
+	uint64_t end = h->super->heap_end, zone, len;
+	struct stat st;
+	int rc;
+
+	if (fstat(h->fd, &st) < 0)
+		return err_sys(errno, "fstat");
+	/* The heads of zones have holes that are meant. */
+	if ((uint64_t)st.st_blocks * 512 + heap_nzones(h) * FM_ZONE_DATA_OFF >= end)
+		return 0;
+	for (zone = 0; zone < end; zone += FM_ZONE_LEN) {
+		len = zone_promised(h, zone >> FM_ZONE_SHIFT);
+		rc = len == 0 ? 0 : map_reserve(h->fd, zone, len);
+		if (rc < 0)
+			return err_in(rc, "the file is sparse");
+	}
+	return 0;
+}
+
+static int start_heap(struct fm_heap *h, const char *path)
+{
+	int rc;
+
+	h->info.mem = h->base;
+	h->super = (struct fm_super_disk *)h->base;
+	h->zonedir = (uint16_t *)(h->base + FM_ZONEDIR_OFF);
+	rc = zone_open(h);
+	if (rc == 0 && h->writable)
+		rc = fill_holes(h);
+	if (rc == 0 && h->writable)
+		rc = lock_sign(h->fd, &h->super->writer);
+	if (rc < 0)
+		return rc;
+	h->path = strdup(path);
+	if (h->path == NULL)
+		return err_sys(ENOMEM, "path");
+	slab_init(h);
+	pthread_mutex_init(&h->root_lock, NULL);
+	return 0;
+}
+
+static int map_and_start(int fd, const char *path, bool writable,
+			 struct fm_heap **out)
+{
+	struct fm_super_disk super;
+	struct fm_heap *h = NULL;
+	struct stat st;
+	size_t len;
+	int rc;
+
+	rc = read_super(fd, &super, &len);
+	if (rc == 0 && fstat(fd, &st) < 0)
+		rc = err_sys(errno, "fstat");
+	if (rc < 0)
+		return rc;
+	registry_lock();
+	rc = find_window(fd, writable, st.st_size, &super, &h);
+	if (rc == 0) {
+		rc = start_heap(h, path);
+		if (rc == 0) {
+			registry_add(h);
+			*out = h;
+		} else {
+			zone_close(h);
+			map_close(h);
+			h->info.mem = NULL;
+		}
+	}
+	registry_unlock();
+	return rc;
+}
+
+int pool_open(const char *path, int flags, bool *created, struct fm_heap **out)
+{
+	bool writable = !(flags & FM_RDONLY), made;
+	struct stat st;
+	int fd, rc;
+
+	fd = open_file(path, flags, &made);
+	if (fd < 0)
+		return fd;
+	rc = check_regular(fd, &st);
+	if (rc == 0 && writable)
+		rc = lock_take(fd);
+	/* What was there before the lock may have changed. */
+	if (rc == 0)
+		rc = check_regular(fd, &st);
+	if (rc == 0)
+		rc = judge(fd, flags, st.st_size);
+	*created = rc == 1;
+	if (rc == 1) {
+		rc = make_pool(fd, path, st.st_size);
+		if (rc < 0 && made)
+			unlink(path);
+	}
+	if (rc == 0)
+		rc = map_and_start(fd, path, writable, out);
+	if (rc < 0)
+		close(fd);
+	return rc;
+}
+
+void pool_close(struct fm_heap *h)
+{
+	registry_lock();
+	registry_remove(h);
+	if (h->writable)
+		lock_unsign(&h->super->writer);
+	root_close(h);
+	slab_destroy(h);
+	zone_close(h);
+	map_close(h);
+	if (h->fd >= 0)
+		close(h->fd);	/* and with it goes the lock */
+	free(h->path);
+	h->path = NULL;
+	h->info.mem = NULL;
+	registry_unlock();
+}

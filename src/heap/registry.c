@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which pool is open in which address window, the target of each thread, and
+ * what fork(2) and exit(3) mean for open pools.  Owns nothing on disk.
+ */
+#include <config.h>
+
+#include <string.h>
+#include <unistd.h>
+
+#include "heap/heap.h"
+#include "heap/lock.h"
+
+static struct {
+	struct fm_heap *open;	/* atomic; NULL: no pool in this window */
+	struct fm_heap *storage;
+	uint64_t generation;	/* atomic; goes up at each close */
+} window[FM_NWINDOWS];
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* A choice of target stays valid while its window's generation does. */
+struct target {
+	uint32_t window_plus_1;	/* 0: none chosen */
+	uint64_t generation;
+};
+
+static __thread struct target own_target;
+static __thread bool own_chosen;
+/* The latest choice of any thread: window + 1 and generation in one word. */
+static uint64_t last_target;	/* atomic */
+
+#define TARGET_WINDOW_BITS 16
+
+struct fm_heap *registry_find(const void *addr)
+{
+	uint64_t w = ((uintptr_t)addr - FM_REGION_BASE) >> FM_WINDOW_BITS;
+
+	if (w >= FM_NWINDOWS)
+		return NULL;
+	return __atomic_load_n(&window[w].open, __ATOMIC_ACQUIRE);
+}
+
+struct fm_heap *registry_check(const struct fm_info *fi)
+{
+	struct fm_heap *h;
+
+	if (fi == NULL)
+		return NULL;
+	h = registry_find(fi->mem);
+	return h != NULL && &h->info == fi ? h : NULL;
+}
+
+static struct fm_heap *resolve(uint32_t window_plus_1, uint64_t generation)
+{
+	uint32_t w = window_plus_1 - 1;
+
+	if (window_plus_1 == 0 ||
+	    __atomic_load_n(&window[w].generation, __ATOMIC_ACQUIRE) != generation)
+		return NULL;
+	return __atomic_load_n(&window[w].open, __ATOMIC_ACQUIRE);
+}
+
+struct fm_heap *registry_target(void)
+{
+	uint64_t last;
+
+	if (own_chosen)
+		return resolve(own_target.window_plus_1, own_target.generation);
+	last = __atomic_load_n(&last_target, __ATOMIC_ACQUIRE);
+	return resolve(last & ((1u << TARGET_WINDOW_BITS) - 1),
+		       last >> TARGET_WINDOW_BITS);
+}
+
+void registry_set_target(struct fm_heap *h)
+{
+	own_chosen = true;
+	own_target = (struct target){ 0, 0 };
+	if (h != NULL) {
+		own_target.window_plus_1 = h->window + 1;
+		own_target.generation = __atomic_load_n(
+			&window[h->window].generation, __ATOMIC_ACQUIRE);
+	}
+	__atomic_store_n(&last_target,
+			 own_target.generation << TARGET_WINDOW_BITS |
+				 own_target.window_plus_1,
+			 __ATOMIC_RELEASE);
+}
+
+void registry_lock(void)
+{
+	pthread_mutex_lock(&lock);
+}
+
+void registry_unlock(void)
+{
+	pthread_mutex_unlock(&lock);
+}
+
+struct fm_heap *registry_storage(uint32_t w)
+{
+	if (window[w].open != NULL)
+		return NULL;
+	if (window[w].storage == NULL)
+		window[w].storage = map_anon(sizeof(struct fm_heap));
+	return window[w].storage;
+}
+
+void registry_add(struct fm_heap *h)
+{
+	__atomic_store_n(&window[h->window].open, h, __ATOMIC_RELEASE);
+}
+
+void registry_remove(struct fm_heap *h)
+{
+	__atomic_store_n(&window[h->window].open, NULL, __ATOMIC_RELEASE);
+	__atomic_add_fetch(&window[h->window].generation, 1, __ATOMIC_RELEASE);
+}
+
+void registry_each(void (*fn)(struct fm_heap *h))
+{
+	uint32_t w;
+
+	for (w = 0; w < FM_NWINDOWS; w++)
+		if (window[w].open != NULL)
+			fn(window[w].open);
+}
+
+/* --- fork and exit --------------------------------------------------------- */
+
+/*
+ * The pool stays the parent's.  The child gives up its share of the open file
+ * description, or the writer lock would outlive the parent; the parent still
+ * has it, so closing releases nothing.
+ */
+static void disown(struct fm_heap *h)
+{
+	if (h->forked)
+		return;
+	h->forked = true;
+	h->writable = false;
+	close(h->fd);
+	h->fd = -1;
+	/* Another thread may have been at the roots. */
+	pthread_mutex_init(&h->root_lock, NULL);
+	memset(&h->roots, 0, sizeof(h->roots));
+}
+
+static void in_child(void)
+{
+	pthread_mutex_init(&lock, NULL);
+	registry_each(disown);
+}
+
+__attribute__((constructor)) static void watch_forks(void)
+{
+	pthread_atfork(registry_lock, registry_unlock, in_child);
+}
+
+/* A clean exit leaves no writer's name behind.  Pools stay mapped: threads and
+ * later destructors may still use them. */
+static void sign_off(struct fm_heap *h)
+{
+	if (h->writable)
+		lock_unsign(&h->super->writer);
+}
+
+__attribute__((destructor)) static void at_exit(void)
+{
+	registry_each(sign_off);
+}

@@ -1,0 +1,478 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Named roots of a mapped pool.
+ *
+ * An index of the slots in memory, by a hash of the name, is made from them at
+ * the first use.  A reader makes it anew each time, for a writer may be
+ * changing the slots beside it.
+ */
+#include <config.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "common/crc32c.h"
+#include "heap/error.h"
+#include "heap/heap.h"
+#include "heap/rootscan.h"
+
+#define PAGES_PER_ROOTPAGE 16u	/* of a further page: 255 slots */
+#define INDEX_MIN 256u		/* entries */
+
+static struct fm_root_disk *slot_at(const struct fm_heap *h, uint64_t off)
+{
+	return (struct fm_root_disk *)(h->base + off);
+}
+
+static uint32_t hash_name(const char *name)
+{
+	return crc32c(0, name, strlen(name));
+}
+
+/* --- the index ------------------------------------------------------------------- */
+
+/* The entry of the name, or the free one where it would be. */
+static size_t index_find(const struct fm_heap *h, const char *name, uint32_t hash)
+{
+	const struct root_index *ri = &h->roots;
+	size_t i;
+
+	for (i = hash & (ri->nentries - 1); ri->slot_off[i] != 0;
+	     i = (i + 1) & (ri->nentries - 1))
+		if (ri->hash[i] == hash &&
+		    strcmp(slot_at(h, ri->slot_off[i])->name, name) == 0)
+			break;
+	return i;
+}
+
+static size_t index_len(size_t nentries)
+{
+	return nentries * (sizeof(uint64_t) + sizeof(uint32_t));
+}
+
+static int index_resize(struct fm_heap *h, size_t nentries)
+{
+	struct root_index *ri = &h->roots, old = *ri;
+	size_t i, j;
+	void *mem;
+
+	mem = map_anon(index_len(nentries));
+	if (mem == NULL)
+		return err_sys(ENOMEM, "memory for the index of roots");
+	ri->slot_off = mem;
+	ri->hash = (uint32_t *)(ri->slot_off + nentries);
+	ri->nentries = nentries;
+	for (i = 0; i < old.nentries; i++) {
+		if (old.slot_off[i] == 0)
+			continue;
+		j = index_find(h, slot_at(h, old.slot_off[i])->name, old.hash[i]);
+		ri->slot_off[j] = old.slot_off[i];
+		ri->hash[j] = old.hash[i];
+	}
+	map_anon_free(old.slot_off, index_len(old.nentries));
+	return 0;
+}
+
+/* Make room for one more entry. */
+static int index_reserve(struct fm_heap *h)
+{
+	struct root_index *ri = &h->roots;
+
+	if (ri->nentries == 0)
+		return index_resize(h, INDEX_MIN);
+	if (ri->nused + 1 > ri->nentries / 2)
+		return index_resize(h, ri->nentries * 2);
+	return 0;
+}
+
+static void index_remove(struct root_index *ri, size_t i)
+{
+	size_t mask = ri->nentries - 1, j = i;
+
+	/* Knuth's algorithm R: close the gap that linear probing would see. */
+	for (;;) {
+		ri->slot_off[i] = 0;
+		do {
+			j = (j + 1) & mask;
+			if (ri->slot_off[j] == 0) {
+				ri->nused--;
+				return;
+			}
+		} while (((j - (ri->hash[j] & mask)) & mask) < ((j - i) & mask));
+		ri->slot_off[i] = ri->slot_off[j];
+		ri->hash[i] = ri->hash[j];
+		i = j;
+	}
+}
+
+static int add_free_slot(struct root_index *ri, uint64_t off)
+{
+	if (ri->nfree == ri->free_cap) {
+		size_t cap = ri->free_cap == 0 ? 512 : ri->free_cap * 2;
+		uint64_t *mem = map_anon(cap * sizeof(*mem));
+
+		if (mem == NULL)
+			return err_sys(ENOMEM, "memory for the index of roots");
+		if (ri->nfree > 0)
+			memcpy(mem, ri->free_off, ri->nfree * sizeof(*mem));
+		map_anon_free(ri->free_off, ri->free_cap * sizeof(*mem));
+		ri->free_off = mem;
+		ri->free_cap = cap;
+	}
+	ri->free_off[ri->nfree++] = off;
+	return 0;
+}
+
+static void set_state(struct fm_root_disk *slot, uint32_t state)
+{
+	__atomic_store_n(&slot->state, state, __ATOMIC_RELEASE);
+}
+
+/* Free the slot of a root that is gone or replaced. */
+static int retire_slot(struct fm_heap *h, uint64_t off)
+{
+	if (!h->writable)
+		return 0;
+	set_state(slot_at(h, off), FM_ROOT_FREE);
+	return add_free_slot(&h->roots, off);
+}
+
+/* One slot of the walk that makes the index. */
+static int index_slot(void *arg, uint64_t off, const struct fm_root_disk *slot)
+{
+	struct fm_heap *h = arg;
+	struct root_index *ri = &h->roots;
+	uint32_t hash;
+	uint64_t other;
+	size_t i;
+	int rc;
+
+	if (slot->state == FM_ROOT_FREE)
+		return add_free_slot(ri, off);
+	if (slot->seq > ri->seq)
+		ri->seq = slot->seq;
+	rc = index_reserve(h);
+	if (rc < 0)
+		return rc;
+	hash = hash_name(slot->name);
+	i = index_find(h, slot->name, hash);
+	other = ri->slot_off[i];
+	/* Two of one name: a process died, or is busy, replacing a root. */
+	if (other != 0 && slot_at(h, other)->seq > slot->seq)
+		return retire_slot(h, off);
+	ri->slot_off[i] = off;
+	ri->hash[i] = hash;
+	if (other != 0)
+		return retire_slot(h, other);
+	ri->nused++;
+	return 0;
+}
+
+static int read_mapped(void *src, uint64_t off, void *buf, size_t len)
+{
+	struct fm_heap *h = src;
+
+	if (off > h->super->heap_end || len > h->super->heap_end - off)
+		return err_set(EUCLEAN, "the pool is damaged: roots at offset %" PRIu64
+			       " are beyond its end", off);
+	memcpy(buf, h->base + off, len);
+	return 0;
+}
+
+static struct rootscan scan_of(struct fm_heap *h)
+{
+	return (struct rootscan){
+		.read = read_mapped,
+		.src = h,
+		.heap_end = h->super->heap_end,
+	};
+}
+
+void root_close(struct fm_heap *h)
+{
+	struct root_index *ri = &h->roots;
+
+	map_anon_free(ri->slot_off, index_len(ri->nentries));
+	map_anon_free(ri->free_off, ri->free_cap * sizeof(uint64_t));
+	memset(ri, 0, sizeof(*ri));
+}
+
+/* Make the first page in the region, which is all zero. */
+static void make_region(struct fm_heap *h)
+{
+	struct fm_rootpage_disk *page =
+		(struct fm_rootpage_disk *)(h->base + FM_APP_OFF);
+	struct fm_rootpage_disk head = {
+		.self_off = FM_APP_OFF,
+		.nslots = FM_APP_NSLOTS,
+	};
+	uint64_t magic;
+
+	memcpy(&magic, FM_ROOT_MAGIC, sizeof(magic));
+	memcpy(head.magic, &magic, sizeof(magic));
+	page->self_off = head.self_off;
+	page->nslots = head.nslots;
+	page->crc = rootscan_page_crc(&head);
+	/* The magic last: without it the region is the program's. */
+	__atomic_store_n((uint64_t *)page->magic, magic, __ATOMIC_RELEASE);
+}
+
+/* 0, 1 (there are no roots, and not to be a page for them), or -errno. */
+static int index_make(struct fm_heap *h, bool make_page)
+{
+	struct rootscan scan = scan_of(h);
+	int rc;
+
+	if (h->roots.ready)
+		return 0;
+	scan.slot = index_slot;
+	scan.arg = h;
+	rc = index_reserve(h);
+	if (rc == 0)
+		rc = rootscan_run(&scan);
+	if (rc == 1 && make_page) {
+		make_region(h);
+		rc = rootscan_run(&scan);
+	}
+	if (rc != 0) {
+		root_close(h);
+		return rc;
+	}
+	h->roots.last_page_off = scan.last_page_off;
+	h->roots.ready = true;
+	return 0;
+}
+
+/* --- changing ---------------------------------------------------------------------- */
+
+/* A further page of slots, linked behind the last. */
+static int add_page(struct fm_heap *h)
+{
+	struct fm_rootpage_disk *page, *last;
+	uint64_t off = 0, slot;
+	uint32_t i;
+	int rc;
+
+	rc = zone_alloc(h, FM_EXTENT_META, 0, PAGES_PER_ROOTPAGE, 1, &off);
+	if (rc < 0)
+		return rc;
+	page = (struct fm_rootpage_disk *)(h->base + off);
+	memset(page, 0, PAGES_PER_ROOTPAGE * FM_PAGE_LEN);
+	memcpy(page->magic, FM_ROOT_MAGIC, sizeof(page->magic));
+	page->self_off = off;
+	page->nslots = (PAGES_PER_ROOTPAGE * FM_PAGE_LEN - FM_ROOTPAGE_HEAD_LEN) /
+		       sizeof(struct fm_root_disk);
+	page->crc = rootscan_page_crc(page);
+	last = (struct fm_rootpage_disk *)(h->base + h->roots.last_page_off);
+	__atomic_store_n(&last->next_off, off, __ATOMIC_RELEASE);
+	h->roots.last_page_off = off;
+
+	for (i = page->nslots; i > 0 && rc == 0; i--) {
+		slot = off + FM_ROOTPAGE_HEAD_LEN +
+		       (i - 1) * sizeof(struct fm_root_disk);
+		rc = add_free_slot(&h->roots, slot);
+	}
+	return rc;
+}
+
+static void fill_slot(struct fm_heap *h, uint64_t slot_off, const char *name,
+		      uint64_t off, const char *type)
+{
+	struct fm_root_disk *slot = slot_at(h, slot_off);
+	struct fm_root_disk new = {
+		.seq = ++h->roots.seq,
+		.off = off,
+		.size = off != 0 ? alloc_usable(h, off) : 0,
+	};
+
+	strcpy(new.name, name);
+	strcpy(new.type, type);
+	new.crc = rootscan_slot_crc(&new);
+	memcpy(slot, &new, sizeof(new));
+	set_state(slot, FM_ROOT_USED);
+}
+
+static int set_locked(struct fm_heap *h, const char *name, uint64_t off,
+		      const char *type)
+{
+	struct root_index *ri = &h->roots;
+	uint32_t hash = hash_name(name);
+	uint64_t slot, old;
+	size_t i;
+	int rc;
+
+	rc = index_make(h, true);
+	if (rc == 0)
+		rc = index_reserve(h);
+	if (rc == 0 && ri->nfree == 0)
+		rc = add_page(h);
+	if (rc < 0)
+		return rc;
+	slot = ri->free_off[--ri->nfree];
+	fill_slot(h, slot, name, off, type);
+	i = index_find(h, name, hash);
+	old = ri->slot_off[i];
+	ri->slot_off[i] = slot;
+	ri->hash[i] = hash;
+	if (old == 0) {
+		ri->nused++;
+		return 0;
+	}
+	return retire_slot(h, old);
+}
+
+static int no_root(const char *name)
+{
+	return err_set(ENOENT, "there is no root '%s'", name);
+}
+
+static int remove_locked(struct fm_heap *h, const char *name)
+{
+	struct root_index *ri = &h->roots;
+	uint64_t old;
+	size_t i;
+	int rc;
+
+	rc = index_make(h, false);
+	if (rc < 0)
+		return rc;
+	i = rc == 0 ? index_find(h, name, hash_name(name)) : 0;
+	old = rc == 0 ? ri->slot_off[i] : 0;
+	if (old == 0)
+		return no_root(name);
+	index_remove(ri, i);
+	return retire_slot(h, old);
+}
+
+static int check_text(const char *what, const char *text, size_t min, size_t max)
+{
+	size_t i;
+
+	if (text == NULL)
+		return err_set(EINVAL, "no %s is given", what);
+	for (i = 0; i <= max && text[i] != '\0'; i++)
+		if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
+			return err_set(EINVAL, "the %s has a control character at"
+				       " byte %zu", what, i);
+	if (i < min || i > max)
+		return err_set(EINVAL, "the %s must have %zu to %zu bytes",
+			       what, min, max);
+	return 0;
+}
+
+static int check_name(const char *name)
+{
+	return check_text("name of a root", name, 1, FM_ROOT_NAME_MAX);
+}
+
+int root_set(struct fm_heap *h, const char *name, uint64_t off, const char *type)
+{
+	int rc;
+
+	if (type == NULL)
+		type = "";
+	rc = check_name(name);
+	if (rc == 0)
+		rc = check_text("type of a root", type, 0, FM_ROOT_TYPE_MAX);
+	if (rc < 0)
+		return rc;
+	pthread_mutex_lock(&h->root_lock);
+	rc = set_locked(h, name, off, type);
+	pthread_mutex_unlock(&h->root_lock);
+	return rc;
+}
+
+int root_remove(struct fm_heap *h, const char *name)
+{
+	int rc = check_name(name);
+
+	if (rc < 0)
+		return rc;
+	pthread_mutex_lock(&h->root_lock);
+	rc = remove_locked(h, name);
+	pthread_mutex_unlock(&h->root_lock);
+	return rc;
+}
+
+/* --- reading ----------------------------------------------------------------------- */
+
+/* Copy the slot of the name: 0, 1 (there is none), or -errno. */
+static int find_root(struct fm_heap *h, const char *name, struct fm_root_disk *found)
+{
+	uint64_t off = 0;
+	int rc;
+
+	rc = index_make(h, false);
+	if (rc == 0)
+		off = h->roots.slot_off[index_find(h, name, hash_name(name))];
+	if (off != 0)
+		*found = *slot_at(h, off);
+	if (!h->writable)
+		root_close(h);
+	return rc < 0 ? rc : off == 0;
+}
+
+int root_get(struct fm_heap *h, const char *name, const char *type, uint64_t *off)
+{
+	struct fm_root_disk slot;
+	int rc, tries = 0;
+
+	rc = check_name(name);
+	if (rc < 0)
+		return rc;
+	do {	/* again if a writer beside us reused the slot meanwhile */
+		pthread_mutex_lock(&h->root_lock);
+		rc = find_root(h, name, &slot);
+		pthread_mutex_unlock(&h->root_lock);
+	} while (rc == 0 && slot.crc != rootscan_slot_crc(&slot) && tries++ < 8);
+	if (rc < 0)
+		return rc;
+	if (rc == 1)
+		return no_root(name);
+	if (slot.crc != rootscan_slot_crc(&slot))
+		return err_set(EUCLEAN, "the pool is damaged: bad root '%s'", name);
+	if (type != NULL && strcmp(type, slot.type) != 0)
+		return err_set(EPROTOTYPE, "root '%s' has type '%s', not '%s'", name,
+			       slot.type, type);
+	*off = slot.off;
+	return 0;
+}
+
+static int each_indexed(struct fm_heap *h,
+			int (*fn)(const char *name, void *ptr, const char *type,
+				  void *arg),
+			void *arg)
+{
+	struct fm_root_disk slot;
+	int rc = 0;
+	size_t i;
+
+	for (i = 0; i < h->roots.nentries && rc == 0; i++) {
+		if (h->roots.slot_off[i] == 0)
+			continue;
+		slot = *slot_at(h, h->roots.slot_off[i]);
+		if (slot.crc != rootscan_slot_crc(&slot))
+			continue;	/* a writer beside us is at it */
+		rc = fn(slot.name, slot.off == 0 ? NULL : h->base + slot.off,
+			slot.type, arg);
+	}
+	return rc;
+}
+
+int root_each(struct fm_heap *h,
+	      int (*fn)(const char *name, void *ptr, const char *type, void *arg),
+	      void *arg, int *result)
+{
+	int rc;
+
+	*result = 0;
+	pthread_mutex_lock(&h->root_lock);
+	rc = index_make(h, false);
+	if (rc == 0)
+		*result = each_indexed(h, fn, arg);
+	if (!h->writable)
+		root_close(h);
+	pthread_mutex_unlock(&h->root_lock);
+	return rc < 0 ? rc : 0;
+}

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Walking the pages and slots of named roots. */
+#include <config.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "common/crc32c.h"
+#include "heap/error.h"
+#include "heap/rootscan.h"
+
+uint32_t rootscan_slot_crc(const struct fm_root_disk *slot)
+{
+	return crc32c(0, &slot->seq, sizeof(*slot) - offsetof(struct fm_root_disk, seq));
+}
+
+uint32_t rootscan_page_crc(const struct fm_rootpage_disk *page)
+{
+	uint32_t crc;
+
+	crc = crc32c(0, page->magic, sizeof(page->magic));
+	crc = crc32c(crc, &page->self_off, sizeof(page->self_off));
+	return crc32c(crc, &page->nslots, sizeof(page->nslots));
+}
+
+static bool printable(const char *s, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i < len && s[i] != '\0'; i++)
+		if ((unsigned char)s[i] < 0x20 || s[i] == 0x7f)
+			return false;
+	return i < len;		/* terminated */
+}
+
+static bool slot_sound(const struct rootscan *scan, const struct fm_root_disk *slot)
+{
+	return slot->crc == rootscan_slot_crc(slot) && slot->name[0] != '\0' &&
+	       printable(slot->name, sizeof(slot->name)) &&
+	       printable(slot->type, sizeof(slot->type)) &&
+	       slot->off <= scan->heap_end;
+}
+
+static int walk_slots(struct rootscan *scan, uint64_t page_off, uint32_t nslots)
+{
+	struct fm_root_disk slot;
+	uint64_t off = page_off + FM_ROOTPAGE_HEAD_LEN;
+	uint32_t i;
+	int rc;
+
+	for (i = 0; i < nslots; i++, off += sizeof(slot)) {
+		rc = scan->read(scan->src, off, &slot, sizeof(slot));
+		if (rc < 0)
+			return rc;
+		if (slot.state == FM_ROOT_USED && !slot_sound(scan, &slot)) {
+			scan->nbad++;
+			continue;	/* neither used nor to be overwritten */
+		}
+		if (slot.state != FM_ROOT_USED)
+			slot.state = FM_ROOT_FREE;
+		rc = scan->slot(scan->arg, off, &slot);
+		if (rc != 0)
+			return rc;
+	}
+	return 0;
+}
+
+static bool page_sound(const struct rootscan *scan, uint64_t off,
+		       const struct fm_rootpage_disk *page)
+{
+	uint64_t room = off == FM_APP_OFF ? FM_APP_LEN : scan->heap_end - off;
+
+	return memcmp(page->magic, FM_ROOT_MAGIC, sizeof(page->magic)) == 0 &&
+	       page->crc == rootscan_page_crc(page) && page->self_off == off &&
+	       page->nslots <= (room - FM_ROOTPAGE_HEAD_LEN) /
+				       sizeof(struct fm_root_disk);
+}
+
+/* Whether there is a page at off for the chain to go on to. */
+static bool may_follow(const struct rootscan *scan, uint64_t off)
+{
+	return off % FM_PAGE_LEN == 0 && off >= FM_ZONE_DATA_OFF &&
+	       off < scan->heap_end;
+}
+
+static int bad_page(uint64_t off)
+{
+	return err_set(EUCLEAN, "the pool is damaged: bad page of named roots at"
+		       " offset %" PRIu64, off);
+}
+
+/* The first page, if it is one: 0, 1, -EEXIST as rootscan_run(). */
+static int look_at_region(struct rootscan *scan)
+{
+	unsigned char region[FM_APP_LEN];
+	int rc;
+
+	rc = scan->read(scan->src, FM_APP_OFF, region, sizeof(region));
+	if (rc < 0)
+		return rc;
+	if (memcmp(region, FM_ROOT_MAGIC, 8) == 0)
+		return 0;
+	if (region[0] == 0 && memcmp(region, region + 1, sizeof(region) - 1) == 0)
+		return 1;
+	return err_set(EEXIST, "the application region holds the program's own"
+		       " data, not named roots");
+}
+
+int rootscan_run(struct rootscan *scan)
+{
+	uint64_t off = FM_APP_OFF, mark = 0, nsteps = 0, next_mark = 1;
+	struct fm_rootpage_disk page;
+	int rc;
+
+	scan->nbad = 0;
+	rc = look_at_region(scan);
+	if (rc != 0)
+		return rc;
+	for (;;) {
+		rc = scan->read(scan->src, off, &page, sizeof(page));
+		if (rc < 0)
+			return rc;
+		if (!page_sound(scan, off, &page))
+			return bad_page(off);
+		rc = walk_slots(scan, off, page.nslots);
+		if (rc != 0)
+			return rc;
+		scan->last_page_off = off;
+		if (page.next_off == 0)
+			return 0;
+		/* Brent's cycle detection. */
+		if (page.next_off == mark || !may_follow(scan, page.next_off))
+			return bad_page(page.next_off);
+		if (++nsteps == next_mark) {
+			mark = page.next_off;
+			next_mark *= 2;
+		}
+		off = page.next_off;
+	}
+}

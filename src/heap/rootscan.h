@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Walking the named roots of a pool, mapped or not, trusting nothing: every
+ * offset is bounded, every chain ends, every string is terminated.
+ */
+#ifndef FM_HEAP_ROOTSCAN_H
+#define FM_HEAP_ROOTSCAN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "heap/layout.h"
+
+struct rootscan {
+	/* Copy len bytes at off, which is within heap_end: 0 or -errno. */
+	int (*read)(void *src, uint64_t off, void *buf, size_t len);
+	void *src;
+	uint64_t heap_end;	/* bytes */
+	/* Called for every slot; state is FM_ROOT_USED only if the slot is
+	 * sound, FM_ROOT_FREE else.  Non-zero ends the walk. */
+	int (*slot)(void *arg, uint64_t slot_off, const struct fm_root_disk *slot);
+	void *arg;
+
+	uint64_t last_page_off;	/* out */
+	uint64_t nbad;		/* out: used slots that are damaged */
+};
+
+/*
+ * 0: all pages walked; 1: the region is all zero, there are no roots yet;
+ * -EEXIST: the program uses the region itself; -EUCLEAN with words: the chain
+ * of pages is damaged; or what read() or slot() returned.
+ */
+int rootscan_run(struct rootscan *scan);
+
+uint32_t rootscan_slot_crc(const struct fm_root_disk *slot);
+uint32_t rootscan_page_crc(const struct fm_rootpage_disk *page);
+
+#endif

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The kernel's table of mounts, as this process sees it.
+ */
+#ifndef FM_CLI_MOUNTINFO_H
+#define FM_CLI_MOUNTINFO_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct mount_entry {
+	dev_t dev;
+	char *point;		/* absolute */
+	char *source;		/* fmfs: the store */
+	bool is_fmfs;
+};
+
+/*
+ * The topmost mount at the absolute path `point`, or the first of the device.
+ * 1 and *entry (to be freed), 0 if there is none, or -errno.
+ */
+int mount_find_point(const char *point, struct mount_entry *entry);
+int mount_find_dev(dev_t dev, struct mount_entry *entry);
+void mount_entry_free(struct mount_entry *entry);
+
+#endif

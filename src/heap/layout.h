@@ -37,7 +37,6 @@
 #define FM_COMPAT_KNOWN UINT64_C(0)
 #define FM_RO_COMPAT_KNOWN UINT64_C(0)
 #define FM_INCOMPAT_ATOMIC (UINT64_C(1) << 0)	/* taken for failure-atomic pools */
-#define FM_INCOMPAT_LANES (UINT64_C(1) << 1)	/* taken for magazines in the pool */
 #define FM_INCOMPAT_KNOWN UINT64_C(0)
 
 /* --- geometry ---------------------------------------------------------- */
@@ -160,9 +159,10 @@ struct fm_super_disk {
 	/* Changed by single aligned stores while the pool is in use. */
 	uint64_t heap_end;	/* bytes in use at the start of the file: no
 				 * extent lies beyond; the file is as long */
-	uint64_t lanes_off;	/* 0: none (magazines of threads) */
+	uint64_t lanes_off;	/* 0: none (magazines of threads; to a version
+				 * that knows none their blocks look allocated) */
 	uint64_t log_off;	/* 0: none (commit log of atomic pools) */
-	uint64_t home_addr;	/* 0: none (address insisted on) */
+	uint64_t home_addr;	/* 0: none (the address insisted on) */
 	uint8_t reserved1[480];
 	struct fm_writer_disk writer;
 	uint8_t reserved2[960];

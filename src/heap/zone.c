@@ -243,6 +243,9 @@ int zone_open(struct fm_heap *h)
 
 	pthread_mutex_init(&h->page_lock, NULL);
 	h->load_next = nzones;
+	/* A reader needs none of it, and a writer beside it may be changing it. */
+	if (!h->writable)
+		return 0;
 	for (i = 1; i < nzones; i++) {
 		switch (h->zonedir[i]) {
 		case FM_ZONE_UNUSED:
@@ -256,7 +259,7 @@ int zone_open(struct fm_heap *h)
 			break;
 		case FM_ZONE_HUGE_MORE:
 			/* Left by a process that died allocating or freeing. */
-			if (i >= covered && h->writable)
+			if (i >= covered)
 				set_kind(h, i, FM_ZONE_UNUSED);
 			break;
 		default:

@@ -65,6 +65,7 @@ struct catalog_event {
  * Open the catalog in the file `path`, creating it or upgrading its schema.  A
  * damaged file, or one that is no catalog, is put aside as `path`.damaged and a
  * new one made; *fresh then tells (as for a new one) that it must be filled.
+ * `path` NULL: in memory only, for a store that cannot be written to.
  * -ENOTSUP: made by a newer version; nothing changed.  -EISDIR, -EINVAL: `path`
  * is no regular file.
  */

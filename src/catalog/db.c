@@ -410,8 +410,8 @@ static int prepare(struct catalog *c)
  * Open what is there: a SQLite code, or SQLITE_DONE for a newer version.  SQLite
  * takes a file shorter than its header for an empty database: we do not.
  */
-static int connect(struct catalog *c, const char *path, const struct before *b,
-		   bool *fresh)
+static int connect_db(struct catalog *c, const char *path, const struct before *b,
+		      bool *fresh)
 {
 	struct schema_state state = { 0 };
 	int rc;
@@ -456,21 +456,12 @@ static int fail_newer(const char *path)
 }
 
 /* *rc is SQLite's code, for the caller to tell damage from other failures. */
-static int open_once(struct catalog *c, const char *path, bool *fresh, int *rc)
+static int connect_or_fail(struct catalog *c, const char *path,
+			   const struct before *b, bool *fresh, int *rc)
 {
-	struct before before;
-	int ret = look_before(path, &before);
+	int ret;
 
-	*rc = SQLITE_OK;
-	if (ret != 0)
-		return ret;
-	if (before.newer)
-		return fail_newer(path);
-	if (before.is_new)
-		ret = create_file(path);
-	if (ret != 0)
-		return ret;
-	*rc = connect(c, path, &before, fresh);
+	*rc = connect_db(c, path, b, fresh);
 	if (*rc == SQLITE_OK)
 		return 0;
 	if (*rc == SQLITE_DONE)
@@ -482,19 +473,41 @@ static int open_once(struct catalog *c, const char *path, bool *fresh, int *rc)
 	return ret;
 }
 
+static int open_file(struct catalog *c, const char *path, bool *fresh, int *rc)
+{
+	struct before before;
+	int ret = look_before(path, &before);
+
+	*rc = SQLITE_OK;
+	if (ret == 0 && before.newer)
+		ret = fail_newer(path);
+	if (ret == 0 && before.is_new)
+		ret = create_file(path);
+	return ret ? ret : connect_or_fail(c, path, &before, fresh, rc);
+}
+
+static int open_or_replace(struct catalog *c, const char *path, bool *fresh)
+{
+	static const struct before nothing;
+	int rc, ret;
+
+	if (!path)
+		return connect_or_fail(c, ":memory:", &nothing, fresh, &rc);
+	ret = open_file(c, path, fresh, &rc);
+	if (ret == 0 || !is_damage(rc))
+		return ret;
+	ret = db_put_aside(path);
+	return ret ? ret : open_file(c, path, fresh, &rc);
+}
+
 int db_open(const char *path, struct catalog **out, bool *fresh)
 {
 	struct catalog *c = calloc(1, sizeof(*c));
-	int rc, ret;
+	int ret;
 
 	if (!c)
 		return db_fail(-ENOMEM, "catalog: out of memory");
-	ret = open_once(c, path, fresh, &rc);
-	if (ret != 0 && is_damage(rc)) {
-		ret = db_put_aside(path);
-		if (ret == 0)
-			ret = open_once(c, path, fresh, &rc);
-	}
+	ret = open_or_replace(c, path, fresh);
 	if (ret != 0) {
 		free(c);
 		return ret;

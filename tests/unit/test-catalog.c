@@ -737,6 +737,22 @@ static void open_makes_a_private_wal_database(void **state)
 	catalog_close(NULL);
 }
 
+static void open_without_a_path_is_in_memory(void **state)
+{
+	struct catalog *c = NULL;
+	bool fresh = false;
+
+	(void)state;
+	assert_ok(catalog_open(NULL, &c, &fresh));
+	assert_true(fresh);
+	put(c, "a");
+	put_child(c, "a@1", "a");
+	expect_pools(c, NULL, "a|a@1");
+	catalog_close(c);
+	assert_false(exists(DB));
+	assert_false(exists(":memory:"));
+}
+
 static void open_empty_file_is_fresh(void **state)
 {
 	(void)state;
@@ -1244,6 +1260,7 @@ int main(void)
 		CASE(group_not_ended_leaves_nothing),
 		CASE(group_of_100000_pools_is_quick),
 		CASE(open_makes_a_private_wal_database),
+		CASE(open_without_a_path_is_in_memory),
 		CASE(open_empty_file_is_fresh),
 		CASE(open_garbage_is_put_aside),
 		CASE(open_short_garbage_is_put_aside),

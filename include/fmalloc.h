@@ -125,7 +125,7 @@ void fmalloc_set_target(struct fm_info *fi);
 
 /*
  * fm_errmsg: the calling thread's last failure of a function of this library
- * in words, in English, such as "open 'p': the file is damaged: ...".  Never
+ * in words, in English, such as "pool 'p': it is cut short: ...".  Never
  * NULL; "" if nothing failed yet.  Valid until the thread's next failure.
  */
 const char *fm_errmsg(void);

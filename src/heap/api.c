@@ -68,15 +68,15 @@ struct fm_info *fmalloc_open(const char *path, int flags, bool *created)
 	if (created != NULL)
 		*created = false;
 	if (path == NULL)
-		return fail_null(err_set(EINVAL, "open: no path is given"));
+		return fail_null(err_set(EINVAL, "fmalloc_open: no path is given"));
 	if ((flags & ~(FM_CREATE | FM_EXCL | FM_RDONLY)) != 0 ||
 	    (flags & FM_EXCL && !(flags & FM_CREATE)) ||
 	    (flags & FM_CREATE && flags & FM_RDONLY))
-		return fail_null(err_set(EINVAL, "open '%s': bad flags %#x", path,
+		return fail_null(err_set(EINVAL, "pool '%s': bad flags %#x", path,
 					 (unsigned)flags));
 	rc = pool_open(path, flags, &made, &h);
 	if (rc < 0)
-		return fail_null(err_in(rc, "open '%s'", path));
+		return fail_null(err_in(rc, "pool '%s'", path));
 	if (created != NULL)
 		*created = made;
 	if (registry_target() == NULL)
@@ -286,7 +286,7 @@ int fm_root_set(struct fm_info *fi, const char *name, const void *ptr,
 		return fail(rc);
 	if (ptr != NULL) {
 		off = (uintptr_t)ptr - (uintptr_t)h->base;
-		end = __atomic_load_n(&h->super->heap_end, __ATOMIC_ACQUIRE);
+		end = heap_end(h);
 		if (off < FM_HEAP_OFF || off >= end)
 			return fail(err_set(EINVAL, "fm_root_set: %p is not in the heap"
 					    " of '%s'", ptr, h->path));

@@ -52,12 +52,12 @@ struct slab_class {
  * extents of all such zones are on the lists of struct fm_heap; an extent is
  * known by the number of its first page, counted from the start of the pool.
  * `span` is the boundary tag: a free extent's length in pages at its first
- * and its last page, 0 at pages in use.  Guarded by page_lock, but for the
- * table, whose entries are read with atomic loads.
+ * and its last page, 0 at pages in use.  Guarded by page_lock; nreserved and
+ * the table are also read without it, by atomic loads.
  */
 struct zone {
 	uint32_t index;
-	uint32_t nreserved;	/* as in the header */
+	uint32_t nreserved;	/* as in the header; stored atomically */
 	uint32_t *table;	/* in the pool */
 	struct fm_zone_disk *disk; /* in the pool */
 	struct zone *next_growable;
@@ -107,12 +107,15 @@ struct fm_heap {
 	struct root_index roots;
 };
 
+static inline uint64_t heap_end(const struct fm_heap *h)
+{
+	return __atomic_load_n(&h->super->heap_end, __ATOMIC_ACQUIRE);
+}
+
 /* Number of zones that the file has, whatever their kind. */
 static inline uint32_t heap_nzones(const struct fm_heap *h)
 {
-	uint64_t end = __atomic_load_n(&h->super->heap_end, __ATOMIC_ACQUIRE);
-
-	return (end + FM_ZONE_LEN - 1) >> FM_ZONE_SHIFT;
+	return (heap_end(h) + FM_ZONE_LEN - 1) >> FM_ZONE_SHIFT;
 }
 
 /* --- registry.c: which pools are open, and the targets ------------------ */

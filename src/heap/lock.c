@@ -150,26 +150,25 @@ int lock_take(int fd)
 {
 	struct fm_writer_disk writer;
 	struct stat st;
+	bool taken;
 	ssize_t n;
 	int rc;
 
 	rc = lock_op(fd, F_WRLCK);
-	if (rc == -EAGAIN || rc == -EACCES)
-		return err_set(EBUSY, "another opener has it open for writing");
-	if (rc < 0)
+	taken = rc == 0;
+	if (!taken && rc != -EAGAIN && rc != -EACCES)
 		return err_sys(-rc, "lock");
 	n = pread(fd, &writer, sizeof(writer), offsetof(struct fm_super_disk, writer));
-	if (n < 0 || fstat(fd, &st) < 0) {
+	if (n < 0 || fstat(fd, &st) < 0)
 		rc = err_sys(errno, "read");
+	else if (n == sizeof(writer) && writer_alive(&writer, st.st_ino))
+		rc = err_set(EBUSY, "process %" PRIu64 " has it open for writing",
+			     writer.pid);
+	else if (!taken)
+		rc = err_set(EBUSY, "another program has it open for writing");
+	if (taken && rc < 0)
 		lock_release(fd);
-		return rc;
-	}
-	if (n == sizeof(writer) && writer_alive(&writer, st.st_ino)) {
-		lock_release(fd);
-		return err_set(EBUSY, "process %" PRIu64
-			       " has it open for writing", writer.pid);
-	}
-	return 0;
+	return rc;
 }
 
 void lock_release(int fd)

@@ -78,7 +78,7 @@ void map_close(struct fm_heap *h)
  */
 int map_sync(struct fm_heap *h)
 {
-	uint64_t end = align_up(h->super->heap_end, FM_PAGE_LEN);
+	uint64_t end = align_up(heap_end(h), FM_PAGE_LEN);
 
 	if (msync(h->base, end, MS_SYNC) < 0)
 		return err_sys(errno, "msync");

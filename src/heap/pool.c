@@ -270,7 +270,7 @@ static int find_window(int fd, bool writable, uint64_t size,
  */
 static int fill_holes(struct fm_heap *h)
 {
-	uint64_t end = h->super->heap_end, zone, len;
+	uint64_t end = heap_end(h), zone, len;
 	struct stat st;
 	int rc;
 

@@ -41,7 +41,8 @@ static size_t index_find(const struct fm_heap *h, const char *name, uint32_t has
 	for (i = hash & (ri->nentries - 1); ri->slot_off[i] != 0;
 	     i = (i + 1) & (ri->nentries - 1))
 		if (ri->hash[i] == hash &&
-		    strcmp(slot_at(h, ri->slot_off[i])->name, name) == 0)
+		    strncmp(slot_at(h, ri->slot_off[i])->name, name,
+			    FM_ROOT_NAME_LEN) == 0)
 			break;
 	return i;
 }
@@ -173,7 +174,7 @@ static int read_mapped(void *src, uint64_t off, void *buf, size_t len)
 {
 	struct fm_heap *h = src;
 
-	if (off > h->super->heap_end || len > h->super->heap_end - off)
+	if (off > heap_end(h) || len > heap_end(h) - off)
 		return err_set(EUCLEAN, "the pool is damaged: roots at offset %" PRIu64
 			       " are beyond its end", off);
 	memcpy(buf, h->base + off, len);
@@ -185,7 +186,7 @@ static struct rootscan scan_of(struct fm_heap *h)
 	return (struct rootscan){
 		.read = read_mapped,
 		.src = h,
-		.heap_end = h->super->heap_end,
+		.heap_end = heap_end(h),
 	};
 }
 

@@ -25,7 +25,7 @@
 
 #define PAGE_BITS (FM_ZONE_SHIFT - FM_PAGE_SHIFT)	/* of a page in its zone */
 #define NPAGES_EXACT 32u	/* lists up to here have one length each */
-#define NCANDIDATES 16		/* extents looked at in one list */
+#define NCANDIDATES 16u		/* extents looked at in one list, at first */
 #define NLOADS 4		/* zones loaded before the pool grows instead */
 #define GROW_NPAGES_MIN 64u	/* 256 KiB */
 #define GROW_NPAGES_MAX 4096u	/* 16 MiB */
@@ -127,14 +127,13 @@ static uint32_t place(const struct fm_heap *h, uint32_t page, uint32_t npages,
 	return start + npages <= page + span_of(h, page) ? start : 0;
 }
 
-/* The shortest of the first few extents of a list that has room; 0: none. */
+/* The shortest of the first `most` extents of a list that has room; 0: none. */
 static uint32_t search_bin(const struct fm_heap *h, unsigned bin, uint32_t npages,
-			   uint32_t align)
+			   uint32_t align, uint32_t most)
 {
-	uint32_t page, best = 0;
-	int n = 0;
+	uint32_t page, best = 0, n = 0;
 
-	for (page = h->bins[bin]; page != 0 && n < NCANDIDATES;
+	for (page = h->bins[bin]; page != 0 && n < most;
 	     page = zone_of_page(h, page)->next[page_in_zone(page)], n++)
 		if (place(h, page, npages, align) != 0 &&
 		    (best == 0 || span_of(h, page) < span_of(h, best)))
@@ -142,15 +141,16 @@ static uint32_t search_bin(const struct fm_heap *h, unsigned bin, uint32_t npage
 	return best;
 }
 
-/* Take npages pages off the lists: the first page, or 0. */
-static uint32_t take(struct fm_heap *h, uint32_t npages, uint32_t align)
+/* Take npages pages off the lists, looking at no more than `most` extents of
+ * each: the first page, or 0. */
+static uint32_t take(struct fm_heap *h, uint32_t npages, uint32_t align, uint32_t most)
 {
 	uint32_t page = 0, start, len;
 	unsigned bin;
 
 	for (bin = bin_of(npages); page == 0 && bin < NBINS; bin++)
 		if (h->bins_used[bin / 64] >> bin % 64 & 1)
-			page = search_bin(h, bin, npages, align);
+			page = search_bin(h, bin, npages, align, most);
 	if (page == 0)
 		return 0;
 	start = place(h, page, npages, align);
@@ -199,7 +199,7 @@ static uint32_t nreserved_of(const struct fm_heap *h, uint32_t index)
 
 	if (disk->magic != FM_ZONE_MAGIC || disk->index != index ||
 	    n < FM_ZONE_HEAD_NPAGES || n > FM_ZONE_NPAGES ||
-	    index * FM_ZONE_LEN + ((uint64_t)n << FM_PAGE_SHIFT) > h->super->heap_end)
+	    index * FM_ZONE_LEN + ((uint64_t)n << FM_PAGE_SHIFT) > heap_end(h))
 		return 0;
 	return n;
 }
@@ -208,7 +208,7 @@ static uint32_t nreserved_of(const struct fm_heap *h, uint32_t index)
 static uint32_t huge_nzones(const struct fm_heap *h, uint32_t index)
 {
 	const struct fm_zone_disk *disk = header_of(h, index);
-	uint64_t room = h->super->heap_end - index * FM_ZONE_LEN;
+	uint64_t room = heap_end(h) - index * FM_ZONE_LEN;
 
 	if (disk->magic != FM_ZONE_MAGIC || disk->index != index ||
 	    disk->huge_off < FM_PAGE_LEN || disk->huge_off > room ||
@@ -423,7 +423,7 @@ static int reserve_pages(struct fm_heap *h, uint32_t index, uint32_t from, uint3
 
 static void raise_heap_end(struct fm_heap *h, uint64_t end)
 {
-	if (end > h->super->heap_end)
+	if (end > heap_end(h))
 		__atomic_store_n(&h->super->heap_end, end, __ATOMIC_RELEASE);
 }
 
@@ -449,21 +449,25 @@ static int extend(struct fm_heap *h, struct zone *z, uint32_t more)
 		return rc;
 	raise_heap_end(h, z->index * FM_ZONE_LEN + ((uint64_t)to << FM_PAGE_SHIFT));
 	__atomic_store_n(&z->disk->npages_reserved, to, __ATOMIC_RELEASE);
-	z->nreserved = to;
+	__atomic_store_n(&z->nreserved, to, __ATOMIC_RELEASE);
 	if (to == FM_ZONE_NPAGES)
 		forget_growable(h, z);
 	add_free(h, z, from, more);
 	return 0;
 }
 
-/* Pages that the zone lacks at its end to hold an aligned run; 0: cannot. */
+/* Pages to add to a zone at its end for it to hold an aligned run; 0: cannot. */
 static uint32_t lacks(const struct zone *z, uint32_t npages, uint32_t align)
 {
-	uint32_t tail, start;
+	uint32_t tail, end;
 
 	tail = z->nreserved > FM_ZONE_HEAD_NPAGES ? z->span[z->nreserved - 1] : 0;
-	start = align_up(z->nreserved - tail, align);
-	return start + npages <= FM_ZONE_NPAGES ? start + npages - z->nreserved : 0;
+	end = align_up(z->nreserved - tail, align) + npages;
+	if (end > FM_ZONE_NPAGES)
+		return 0;
+	/* It fits as it is if take() did not look far enough: then a page more
+	 * brings the extent to the front. */
+	return end > z->nreserved ? end - z->nreserved : 1;
 }
 
 /*
@@ -548,7 +552,7 @@ static int grow(struct fm_heap *h, uint32_t npages, uint32_t align)
 	}
 	/* In steps that grow with the pool: few calls, and large folios in the
 	 * page cache, for 3 % of slack at most. */
-	step = h->super->heap_end >> FM_PAGE_SHIFT >> 5;
+	step = heap_end(h) >> FM_PAGE_SHIFT >> 5;
 	if (step < GROW_NPAGES_MIN)
 		step = GROW_NPAGES_MIN;
 	if (step > GROW_NPAGES_MAX)
@@ -598,13 +602,18 @@ int zone_alloc(struct fm_heap *h, enum fm_extent_kind kind, unsigned cls,
 	int rc = 0, nloads = 0;
 
 	pthread_mutex_lock(&h->page_lock);
-	while ((page = take(h, npages, align_npages)) == 0) {
+	while ((page = take(h, npages, align_npages, NCANDIDATES)) == 0) {
 		if (nloads++ < NLOADS && load_next(h))
 			continue;
 		rc = grow(h, npages, align_npages);
 		if (rc < 0)
-			goto out;
+			break;
 	}
+	/* When the disk is full it is worth looking everywhere. */
+	while (page == 0 && (page = take(h, npages, align_npages, UINT32_MAX)) == 0)
+		if (!load_next(h))
+			goto out;
+	rc = 0;
 	z = zone_of_page(h, page);
 	*off = (uint64_t)page << FM_PAGE_SHIFT;
 	if (kind == FM_EXTENT_SLAB)
@@ -652,7 +661,8 @@ uint32_t zone_entry(const struct fm_heap *h, uint64_t off)
 	z = loaded(h, index);
 	if (z == NULL && kind_of(h, index) != FM_ZONE_NORMAL)
 		return 0;
-	nreserved = nreserved_of(h, index);
+	nreserved = z != NULL ? __atomic_load_n(&z->nreserved, __ATOMIC_ACQUIRE) :
+				nreserved_of(h, index);
 	if (p < FM_ZONE_HEAD_NPAGES || p >= nreserved)
 		return 0;
 	entry = __atomic_load_n(&table_of(h, index)[p], __ATOMIC_ACQUIRE);

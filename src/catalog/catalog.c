@@ -97,11 +97,6 @@ void catalog_close(struct catalog *c)
 	db_close(c);
 }
 
-int catalog_put_aside(const char *path)
-{
-	return db_put_aside(path);
-}
-
 const char *catalog_errmsg(void)
 {
 	return db_errmsg();
@@ -109,9 +104,10 @@ const char *catalog_errmsg(void)
 
 int catalog_begin(struct catalog *c)
 {
-	int ret;
+	int ret = db_enter(c);
 
-	pthread_mutex_lock(&c->lock);
+	if (ret != 0)
+		return ret;
 	if (c->grouped)
 		ret = db_fail(-EINVAL, "catalog: a group is open already");
 	else
@@ -120,22 +116,23 @@ int catalog_begin(struct catalog *c)
 		c->grouped = true;
 		c->group_err = 0;
 	}
-	pthread_mutex_unlock(&c->lock);
+	db_leave(c);
 	return ret;
 }
 
 int catalog_end(struct catalog *c)
 {
-	int ret;
+	int ret = db_enter(c);
 
-	pthread_mutex_lock(&c->lock);
+	if (ret != 0)
+		return ret;
 	if (!c->grouped) {
 		ret = db_fail(-EINVAL, "catalog: no group is open");
 	} else {
 		c->grouped = false;
 		ret = db_end(c, c->group_err);
 	}
-	pthread_mutex_unlock(&c->lock);
+	db_leave(c);
 	return ret;
 }
 
@@ -379,9 +376,12 @@ int catalog_put(struct catalog *c, const struct catalog_pool *pool,
 	if (ret != 0)
 		return ret;
 	put.nroots = wanted.n;
-	pthread_mutex_lock(&c->lock);
-	ret = c->grouped && c->group_err ? c->group_err : put_locked(c, &put, &wanted);
-	pthread_mutex_unlock(&c->lock);
+	ret = db_enter(c);
+	if (ret == 0) {
+		ret = c->grouped && c->group_err ? c->group_err :
+						   put_locked(c, &put, &wanted);
+		db_leave(c);
+	}
 	free_wanted(&wanted);
 	return ret;
 }
@@ -406,11 +406,13 @@ int catalog_remove(struct catalog *c, const char *name)
 
 	if (is_empty(name))
 		return db_fail(-EINVAL, "catalog: a pool without a name");
-	pthread_mutex_lock(&c->lock);
+	ret = db_enter(c);
+	if (ret != 0)
+		return ret;
 	ret = db_begin(c);
 	if (ret == 0)
 		ret = db_end(c, run_names(c, DB_POOL_DELETE, name, NULL));
-	pthread_mutex_unlock(&c->lock);
+	db_leave(c);
 	return ret;
 }
 
@@ -443,9 +445,11 @@ int catalog_rename(struct catalog *c, const char *from, const char *to)
 
 	if (is_empty(from) || is_empty(to))
 		return db_fail(-EINVAL, "catalog: a pool without a name");
-	pthread_mutex_lock(&c->lock);
+	ret = db_enter(c);
+	if (ret != 0)
+		return ret;
 	ret = c->grouped && c->group_err ? c->group_err : rename_locked(c, from, to);
-	pthread_mutex_unlock(&c->lock);
+	db_leave(c);
 	return ret;
 }
 
@@ -484,11 +488,13 @@ int catalog_note(struct catalog *c, const char *what, const char *name,
 
 	if (is_empty(what) || !name)
 		return db_fail(-EINVAL, "catalog: an event without a name");
-	pthread_mutex_lock(&c->lock);
+	ret = db_enter(c);
+	if (ret != 0)
+		return ret;
 	ret = db_begin(c);
 	if (ret == 0)
 		ret = db_end(c, note_locked(c, what, name, detail));
-	pthread_mutex_unlock(&c->lock);
+	db_leave(c);
 	return ret;
 }
 
@@ -499,9 +505,10 @@ int catalog_each_pool(struct catalog *c, const char *after,
 		      void *arg)
 {
 	sqlite3_stmt *stmt;
-	int ret;
+	int ret = db_enter(c);
 
-	pthread_mutex_lock(&c->lock);
+	if (ret != 0)
+		return ret;
 	stmt = db_stmt(c, DB_POOL_EACH);
 	bind_text(stmt, 1, after ? after : "");
 	while ((ret = db_step(c, stmt)) == 1) {
@@ -513,7 +520,7 @@ int catalog_each_pool(struct catalog *c, const char *after,
 			break;
 	}
 	sqlite3_reset(stmt);
-	pthread_mutex_unlock(&c->lock);
+	db_leave(c);
 	return ret;
 }
 
@@ -522,9 +529,10 @@ int catalog_each_root(struct catalog *c, const char *pool, const char *after,
 		      void *arg)
 {
 	sqlite3_stmt *stmt;
-	int ret;
+	int ret = db_enter(c);
 
-	pthread_mutex_lock(&c->lock);
+	if (ret != 0)
+		return ret;
 	stmt = db_stmt(c, DB_ROOT_EACH_BY_NAME);
 	bind_text(stmt, 1, pool);
 	bind_text(stmt, 2, after ? after : "");
@@ -537,7 +545,7 @@ int catalog_each_root(struct catalog *c, const char *pool, const char *after,
 			break;
 	}
 	sqlite3_reset(stmt);
-	pthread_mutex_unlock(&c->lock);
+	db_leave(c);
 	return ret;
 }
 
@@ -546,9 +554,10 @@ int catalog_each_event(struct catalog *c, int64_t after,
 		       void *arg)
 {
 	sqlite3_stmt *stmt;
-	int ret;
+	int ret = db_enter(c);
 
-	pthread_mutex_lock(&c->lock);
+	if (ret != 0)
+		return ret;
 	stmt = db_stmt(c, DB_EVENT_EACH);
 	sqlite3_bind_int64(stmt, 1, after);
 	while ((ret = db_step(c, stmt)) == 1) {
@@ -565,7 +574,7 @@ int catalog_each_event(struct catalog *c, int64_t after,
 			break;
 	}
 	sqlite3_reset(stmt);
-	pthread_mutex_unlock(&c->lock);
+	db_leave(c);
 	return ret;
 }
 
@@ -574,9 +583,10 @@ int catalog_get(struct catalog *c, const char *name,
 {
 	struct catalog_pool pool;
 	sqlite3_stmt *stmt;
-	int ret;
+	int ret = db_enter(c);
 
-	pthread_mutex_lock(&c->lock);
+	if (ret != 0)
+		return ret;
 	stmt = db_stmt(c, DB_POOL_GET);
 	bind_text(stmt, 1, name);
 	ret = db_step(c, stmt);
@@ -587,6 +597,6 @@ int catalog_get(struct catalog *c, const char *name,
 		ret = db_fail(-ENOENT, "catalog: no pool '%s'", name);
 	}
 	sqlite3_reset(stmt);
-	pthread_mutex_unlock(&c->lock);
+	db_leave(c);
 	return ret;
 }

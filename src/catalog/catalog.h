@@ -11,11 +11,12 @@
  * pasted into SQL, and come back as they were.
  *
  * Any call may find that the database has been damaged, or that its file was
- * replaced or deleted, since it was opened: -EUCLEAN.  Then catalog_close(),
- * catalog_put_aside(), catalog_open(), and fill it from the pools.  Of the other
- * failures -ENOSPC, -EDQUOT, -EBUSY (another program holds the database for more
- * than two seconds) and -EIO are of the moment: the catalog is as it was before
- * the call, and lacks what the call was to tell it.
+ * replaced or deleted, since it was opened: -EUCLEAN, and so do all calls after
+ * it.  Then catalog_close(), which puts what is damaged aside, catalog_open(),
+ * and fill the catalog from the pools.  Of the other failures -ENOSPC, -EDQUOT,
+ * -EBUSY (another program holds the database for more than two seconds) and -EIO
+ * are of the moment: the catalog is as it was before the call, and lacks what
+ * the call was to tell it.
  */
 #ifndef FM_CATALOG_H
 #define FM_CATALOG_H
@@ -65,18 +66,12 @@ struct catalog_event {
  * Open the catalog in the file `path`, creating it or upgrading its schema.  A
  * damaged file, or one that is no catalog, is put aside as `path`.damaged and a
  * new one made; *fresh then tells (as for a new one) that it must be filled.
- * `path` NULL: in memory only, for a store that cannot be written to.
+ * `path` ":memory:": no file at all, for a store that cannot be written to.
  * -ENOTSUP: made by a newer version; nothing changed.  -EISDIR, -EINVAL: `path`
  * is no regular file.
  */
 int catalog_open(const char *path, struct catalog **out, bool *fresh);
 void catalog_close(struct catalog *c);
-
-/*
- * Rename the database `path`, that nobody has open, and what SQLite keeps beside
- * it to `path`.damaged, replacing what was there.  0 also if there is none.
- */
-int catalog_put_aside(const char *path);
 
 /* The last failure of this catalog in the calling thread, in words. */
 const char *catalog_errmsg(void);

@@ -22,6 +22,7 @@
 #include "catalog/schema.h"
 
 #define BUSY_TIMEOUT_MS 2000
+#define IN_MEMORY ":memory:"		/* as SQLite calls it */
 #define CHECK_MAX_LEN (64ll << 20)	/* a quick check of this takes about 0.2 s */
 
 static const char *const suffixes[] = { "", "-wal", "-shm", "-journal" };
@@ -139,8 +140,25 @@ static bool is_damage(int rc)
 
 static int fail_sqlite(struct catalog *c, int rc)
 {
-	return db_fail(to_errno(c->db, rc), "catalog: %s",
-		       c->db ? sqlite3_errmsg(c->db) : sqlite3_errstr(rc));
+	int err = to_errno(c->db, rc);
+
+	if (err == -EUCLEAN)
+		c->damaged = true;
+	return db_fail(err, "catalog: %s", sqlite3_errmsg(c->db));
+}
+
+int db_enter(struct catalog *c)
+{
+	pthread_mutex_lock(&c->lock);
+	if (!c->damaged)
+		return 0;
+	pthread_mutex_unlock(&c->lock);
+	return db_fail(-EUCLEAN, "catalog: found damaged before");
+}
+
+void db_leave(struct catalog *c)
+{
+	pthread_mutex_unlock(&c->lock);
 }
 
 /* --- statements and transactions ------------------------------------------ */
@@ -177,8 +195,12 @@ static int check_not_moved(struct catalog *c)
 {
 	int moved = 0;
 
-	sqlite3_file_control(c->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
-	return moved ? db_fail(-EUCLEAN, "catalog: the file was moved or deleted") : 0;
+	if (c->path)
+		sqlite3_file_control(c->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+	if (!moved)
+		return 0;
+	c->damaged = c->moved = true;
+	return db_fail(-EUCLEAN, "catalog: the file was moved or deleted");
 }
 
 int db_begin(struct catalog *c)
@@ -266,7 +288,7 @@ static int rename_one(const char *path, const char *suffix)
  * The database first: without it SQLite ignores the rest, while a database
  * without its -wal would look like a good one of an earlier time.
  */
-int db_put_aside(const char *path)
+static int put_aside(const char *path)
 {
 	char *old = beside(path, ".damaged", "");
 	int ret = old ? for_files(old, remove_one) :
@@ -491,12 +513,15 @@ static int open_or_replace(struct catalog *c, const char *path, bool *fresh)
 	static const struct before nothing;
 	int rc, ret;
 
-	if (!path)
-		return connect_or_fail(c, ":memory:", &nothing, fresh, &rc);
+	if (strcmp(path, IN_MEMORY) == 0)
+		return connect_or_fail(c, path, &nothing, fresh, &rc);
+	c->path = strdup(path);
+	if (!c->path)
+		return db_fail(-ENOMEM, "catalog: out of memory");
 	ret = open_file(c, path, fresh, &rc);
 	if (ret == 0 || !is_damage(rc))
 		return ret;
-	ret = db_put_aside(path);
+	ret = put_aside(path);
 	return ret ? ret : open_file(c, path, fresh, &rc);
 }
 
@@ -509,6 +534,7 @@ int db_open(const char *path, struct catalog **out, bool *fresh)
 		return db_fail(-ENOMEM, "catalog: out of memory");
 	ret = open_or_replace(c, path, fresh);
 	if (ret != 0) {
+		free(c->path);
 		free(c);
 		return ret;
 	}
@@ -522,6 +548,10 @@ void db_close(struct catalog *c)
 	if (!c)
 		return;
 	disconnect(c);
+	/* Where opening looks, it may well seem whole. */
+	if (c->damaged && !c->moved && c->path)
+		put_aside(c->path);
 	pthread_mutex_destroy(&c->lock);
+	free(c->path);
 	free(c);
 }

@@ -4,7 +4,7 @@
  * file, prepared statements, transactions, and errors.  Knows the SQL; what
  * the calls of catalog.h mean is catalog.c's.
  *
- * All functions but the first three are called with c->lock held.
+ * All functions but the first three are called between db_enter() and db_leave().
  */
 #ifndef FM_CATALOG_DB_H
 #define FM_CATALOG_DB_H
@@ -54,6 +54,9 @@ struct catalog {
 	pthread_mutex_t lock;	/* of everything below */
 	sqlite3 *db;
 	sqlite3_stmt *stmt[DB_NSTMTS];
+	char *path;		/* of the file; NULL: none */
+	bool damaged;		/* a call has returned -EUCLEAN */
+	bool moved;		/* and that because the file is not at `path` */
 	bool grouped;		/* between catalog_begin() and catalog_end() */
 	int group_err;		/* first failure of a write since then: 0 or -errno */
 };
@@ -61,7 +64,10 @@ struct catalog {
 /* As catalog_open(). */
 int db_open(const char *path, struct catalog **out, bool *fresh);
 void db_close(struct catalog *c);
-int db_put_aside(const char *path);
+
+/* Around every call: -EUCLEAN, without the lock, if the catalog is damaged. */
+int db_enter(struct catalog *c);
+void db_leave(struct catalog *c);
 
 /* The statement, with no bindings. */
 sqlite3_stmt *db_stmt(struct catalog *c, enum db_stmt id);

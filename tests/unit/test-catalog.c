@@ -737,13 +737,13 @@ static void open_makes_a_private_wal_database(void **state)
 	catalog_close(NULL);
 }
 
-static void open_without_a_path_is_in_memory(void **state)
+static void open_in_memory_makes_no_file(void **state)
 {
 	struct catalog *c = NULL;
 	bool fresh = false;
 
 	(void)state;
-	assert_ok(catalog_open(NULL, &c, &fresh));
+	assert_ok(catalog_open(":memory:", &c, &fresh));
 	assert_true(fresh);
 	put(c, "a");
 	put_child(c, "a@1", "a");
@@ -872,12 +872,11 @@ static void damage_found_later_is_euclean(void **state)
 	c = open_db(false);
 	ret = catalog_each_pool(c, NULL, list_pool, &l);
 	assert_int_equal(ret, -EUCLEAN);
+	assert_int_equal(catalog_note(c, "sync", "a", NULL), -EUCLEAN);
+	assert_int_equal(catalog_begin(c), -EUCLEAN);
 	catalog_close(c);
-	assert_ok(catalog_put_aside(DB));
 	assert_true(exists(DAMAGED));
 	assert_false(exists(DB));
-	assert_ok(catalog_put_aside(DB));
-	assert_false(exists(DAMAGED));
 	c = open_db(true);
 	expect_pools(c, NULL, "");
 	catalog_close(c);
@@ -904,8 +903,10 @@ static void file_deleted_later_is_euclean(void **state)
 	put(c, "a");
 	assert_int_equal(unlink(DB), 0);
 	assert_int_equal(catalog_put(c, &pool, NULL, 0), -EUCLEAN);
+	write_file(DB, "somebody else's", 15);
 	catalog_close(c);
-	assert_false(exists(DB));
+	assert_false(exists(DAMAGED));
+	assert_int_equal(unlink(DB), 0);
 	c = open_db(true);
 	expect_pools(c, NULL, "");
 	catalog_close(c);
@@ -1260,7 +1261,7 @@ int main(void)
 		CASE(group_not_ended_leaves_nothing),
 		CASE(group_of_100000_pools_is_quick),
 		CASE(open_makes_a_private_wal_database),
-		CASE(open_without_a_path_is_in_memory),
+		CASE(open_in_memory_makes_no_file),
 		CASE(open_empty_file_is_fresh),
 		CASE(open_garbage_is_put_aside),
 		CASE(open_short_garbage_is_put_aside),

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# shellcheck shell=sh
+#
+# For the scripts *.tap beside it, which source it: a folder to work in that is
+# the current one, mounts that go away with the script, and TAP.
+#
+#   . "$SRCDIR/tests/system/lib.sh"
+#   need_mount                  # skip all where nothing can be mounted
+#   mount_store store mnt
+#   check "a name for the case" test -f mnt/x
+#   check_fails "another" 1 "expected words" fmfs ls nowhere
+#   umount_store mnt
+#   done_testing
+set -u
+LC_ALL=C.UTF-8
+export LC_ALL
+ncases=0 nfailed=0
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/fmfs-test.XXXXXX") || exit 99
+cd "$work" || exit 99
+
+# Mounts below $work, as the kernel has them; it writes blanks as \040.
+own_mounts()
+{
+	awk -v below="$work/" 'index($5, below) == 1 { print $5 }' /proc/self/mountinfo
+}
+
+# No mount but those below $work is touched.  Background processes are in $pids.
+pids=
+clean_up()
+{
+	cd /
+	for pid in $pids; do
+		kill "$pid" 2>/dev/null
+	done
+	own_mounts | while read -r mnt; do
+		umount -l "$(printf %b "$mnt")"
+	done
+	# Never through a mount that is still there.
+	rm -rf --one-file-system "$work"
+}
+trap clean_up EXIT
+trap 'exit 1' INT TERM HUP
+
+skip_all()
+{
+	echo "1..0 # SKIP $*"
+	exit 0
+}
+
+need_mount()
+{
+	[ -c /dev/fuse ] || skip_all "there is no /dev/fuse"
+	[ "$(id -u)" = 0 ] || skip_all "needs root"
+	fmfs --version >/dev/null || skip_all "there is no fmfs"
+}
+
+need_program()
+{
+	for program; do
+		command -v "$program" >/dev/null || skip_all "there is no $program"
+	done
+}
+
+# mount_store STORE MNT [OPTION...]: both relative to $work, made if missing.
+mount_store()
+{
+	store=$1 mnt=$2
+	shift 2
+	mkdir -p "$store" "$mnt"
+	fmfs mount "$store" "$mnt" "$@"
+}
+
+umount_store()
+{
+	fmfs umount "$1"
+}
+
+ok()
+{
+	ncases=$((ncases + 1))
+	echo "ok $ncases - $*"
+}
+
+not_ok()
+{
+	ncases=$((ncases + 1)) nfailed=$((nfailed + 1))
+	echo "not ok $ncases - $*"
+}
+
+skip()
+{
+	ncases=$((ncases + 1))
+	echo "ok $ncases - $1 # SKIP $2"
+}
+
+# What was printed, for whoever reads the log.
+diagnose()
+{
+	sed 's/^/# /' "$@"
+}
+
+# check NAME COMMAND...: the command succeeds.  Output is in `out` and `err`.
+check()
+{
+	name=$1
+	shift
+	if "$@" >out 2>err; then
+		ok "$name"
+	else
+		not_ok "$name"
+		echo "# exit status $? of: $*"
+		diagnose out err
+	fi
+}
+
+# check_fails NAME STATUS WORDS COMMAND...: it ends with STATUS and says WORDS (an
+# extended regular expression) on standard error.
+check_fails()
+{
+	name=$1 want=$2 words=$3
+	shift 3
+	"$@" >out 2>err
+	status=$?
+	if [ $status = "$want" ] && grep -qE -- "$words" err; then
+		ok "$name"
+	else
+		not_ok "$name"
+		echo "# exit status $status, not $want, or no '$words', of: $*"
+		diagnose out err
+	fi
+}
+
+# check_output NAME COMMAND... <<END: it succeeds and prints just what is given.
+check_output()
+{
+	name=$1
+	shift
+	cat >want
+	if "$@" >out 2>err && cmp -s want out; then
+		ok "$name"
+	else
+		not_ok "$name"
+		echo "# of: $*"
+		diff want out | diagnose
+		diagnose err
+	fi
+}
+
+# wait_for SECONDS COMMAND...: until it succeeds.
+wait_for()
+{
+	tries=$(($1 * 20))
+	shift
+	until "$@" 2>/dev/null; do
+		tries=$((tries - 1))
+		[ $tries -gt 0 ] || return 1
+		sleep 0.05
+	done
+}
+
+done_testing()
+{
+	echo "1..$ncases"
+	[ $nfailed = 0 ] || exit 1
+	exit 0
+}

@@ -101,16 +101,19 @@ diagnose()
 	sed 's/^/# /' "$@"
 }
 
-# check NAME COMMAND...: the command succeeds.  Output is in `out` and `err`.
+# check NAME COMMAND...: the command succeeds.  Output is in `out` and `err`,
+# until the next check.
 check()
 {
 	name=$1
 	shift
-	if "$@" >out 2>err; then
+	"$@" >out 2>err
+	status=$?
+	if [ $status = 0 ]; then
 		ok "$name"
 	else
 		not_ok "$name"
-		echo "# exit status $? of: $*"
+		echo "# exit status $status of: $*"
 		diagnose out err
 	fi
 }

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Answers to the fmfs verbs. */
+#include <config.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "catalog/catalog.h"
+#include "common/fmfs_ioctl.h"
+#include "fuse/control.h"
+#include "fuse/fmfs.h"
+
+static void copy_name(char *to, size_t size, const char *from)
+{
+	snprintf(to, size, "%s", from == NULL ? "" : from);
+}
+
+static void reply_info(fuse_req_t req, size_t out_max)
+{
+	struct fmfs *f = fmfs_of(req);
+	struct fmfs_info info = { .abi = FMFS_ABI, .pid = getpid() };
+
+	if (out_max < sizeof(info)) {
+		fuse_reply_err(req, EINVAL);
+		return;
+	}
+	if (passthrough_on(req))
+		info.flags |= FMFS_F_PASSTHROUGH;
+	else
+		copy_name(info.why_not, sizeof(info.why_not), f->passthrough.why_not);
+	if (f->store.reflink)
+		info.flags |= FMFS_F_REFLINK;
+	if (f->readonly)
+		info.flags |= FMFS_F_READONLY;
+	fuse_reply_ioctl(req, 0, &info, sizeof(info));
+}
+
+static int add_pool(const struct catalog_pool *pool, void *arg)
+{
+	struct fmfs_list *l = arg;
+	struct fmfs_pool_rec *r = &l->pool[l->n];
+
+	copy_name(r->name, sizeof(r->name), pool->name);
+	copy_name(r->parent, sizeof(r->parent), pool->parent);
+	memcpy(r->uuid, pool->uuid, sizeof(r->uuid));
+	r->created_ns = pool->created_ns;
+	r->nroots = pool->nroots;
+	r->kind = pool->kind;
+	return ++l->n == FMFS_LIST_MAX;
+}
+
+static void reply_list(fuse_req_t req, const void *in, size_t in_len, size_t out_max)
+{
+	struct fmfs_list *l;
+	int rc;
+
+	if (in_len < sizeof(*l) || out_max < sizeof(*l)) {
+		fuse_reply_err(req, EINVAL);
+		return;
+	}
+	l = calloc(1, sizeof(*l));
+	if (l == NULL) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	memcpy(l->after, in, sizeof(l->after) - 1);
+	rc = index_each_pool(fmfs_of(req)->index, l->after, add_pool, l);
+	if (rc < 0)
+		fuse_reply_err(req, -rc);
+	else
+		fuse_reply_ioctl(req, 0, l, sizeof(*l));
+	free(l);
+}
+
+static int add_root(const struct catalog_root *root, void *arg)
+{
+	struct fmfs_roots *l = arg;
+	struct fmfs_root_rec *r = &l->root[l->n];
+
+	copy_name(r->name, sizeof(r->name), root->name);
+	copy_name(r->type, sizeof(r->type), root->type);
+	r->off = root->off;
+	r->size = root->size;
+	return ++l->n == FMFS_ROOTS_MAX;
+}
+
+static void reply_roots(fuse_req_t req, struct node *n, const void *in,
+			size_t in_len, size_t out_max)
+{
+	struct fmfs_roots *l;
+	int rc;
+
+	if (in_len < sizeof(*l) || out_max < sizeof(*l)) {
+		fuse_reply_err(req, EINVAL);
+		return;
+	}
+	l = calloc(1, sizeof(*l));
+	if (l == NULL) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	memcpy(l->after, in, sizeof(l->after) - 1);
+	rc = index_each_root(fmfs_of(req)->index, n, l->after, add_root, l);
+	if (rc < 0)
+		fuse_reply_err(req, -rc);
+	else
+		fuse_reply_ioctl(req, 0, l, sizeof(*l));
+	free(l);
+}
+
+void fmfs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
+		struct fuse_file_info *fi, unsigned int flags, const void *in,
+		size_t in_len, size_t out_max)
+{
+	struct node *n = fmfs_node(req, ino);
+
+	(void)arg;
+	(void)fi;
+	(void)flags;
+	if (n == NULL)
+		fuse_reply_err(req, ESTALE);
+	else if (cmd == FMFS_IOC_INFO)
+		reply_info(req, out_max);
+	else if (cmd == FMFS_IOC_LIST && n->dir)
+		reply_list(req, in, in_len, out_max);
+	else if (cmd == FMFS_IOC_ROOTS && !n->dir)
+		reply_roots(req, n, in, in_len, out_max);
+	else
+		fuse_reply_err(req, ENOTTY);
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Names in a folder: looking up, making, removing, renaming. */
+#ifndef FM_FUSE_ENTRY_H
+#define FM_FUSE_ENTRY_H
+
+#include <sys/stat.h>
+
+#include "fuse/fuse_version.h"
+
+struct fmfs;
+struct node;
+
+/* Is this a file that the mount shows? */
+bool entry_visible(const struct fmfs *f, const struct stat *st);
+
+/* Fill the reply about the file; the kernel has one more look-up of its node.
+ * 0 or -ENOMEM. */
+int entry_fill(struct fmfs *f, struct node *parent, const char *name,
+	       const struct stat *st, struct fuse_entry_param *e);
+/* Send it; takes the look-up back if it cannot be sent. */
+void entry_reply(fuse_req_t req, const struct fuse_entry_param *e);
+
+/*
+ * Make a regular file for the caller of the request: its descriptor (O_RDWR),
+ * or -errno; `st` says what it is.
+ */
+int entry_make_file(fuse_req_t req, struct node *parent, const char *name,
+		    mode_t mode, struct stat *st);
+
+void fmfs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void fmfs_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup);
+void fmfs_forget_multi(fuse_req_t req, size_t n, struct fuse_forget_data *forgets);
+void fmfs_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+		dev_t dev);
+void fmfs_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void fmfs_symlink(fuse_req_t req, const char *to, fuse_ino_t parent,
+		  const char *name);
+void fmfs_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void fmfs_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void fmfs_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
+		 fuse_ino_t newparent, const char *newname, unsigned int flags);
+void fmfs_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent,
+	       const char *newname);
+
+#endif

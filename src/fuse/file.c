@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Operations on open files.  With passthrough the kernel serves reads, writes
+ * and mappings itself; all else comes here.
+ */
+#include <config.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+#include "fuse/attr.h"
+#include "fuse/entry.h"
+#include "fuse/file.h"
+#include "fuse/fmfs.h"
+
+/* What a 32-bit reply can tell, in whole blocks (of reflinks, say). */
+#define COPY_MAX ((size_t)0x7ffff000)
+
+static bool is_write(int flags)
+{
+	return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
+}
+
+/* Give up the node's descriptor, as held by node_hold(). */
+static void let_go(fuse_req_t req, struct node *n)
+{
+	passthrough_detach(req, node_release(n));
+}
+
+/* Complete fi for the node, which is held. */
+static int make_handle(fuse_req_t req, struct node *n, struct fuse_file_info *fi)
+{
+	static atomic_uint_fast64_t last_fh;
+
+	fi->fh = atomic_fetch_add(&last_fh, 1) + 1;
+	return passthrough_attach(req, n, fi);
+}
+
+static int open_node(fuse_req_t req, struct node *n, struct fuse_file_info *fi)
+{
+	struct fmfs *f = fmfs_of(req);
+	bool write = is_write(fi->flags);
+	int rc;
+
+	if (n->dir)
+		return -EISDIR;
+	if (write && node_is_snapshot(&f->nodes, n))
+		return -EROFS;
+	rc = node_hold(&f->nodes, n, write);
+	if (rc < 0)
+		return rc;
+	if (write)
+		attr_drop_suid(req, n, n->fd);
+	if ((fi->flags & O_TRUNC) && ftruncate(n->fd, 0) < 0)
+		rc = -errno;
+	if (rc == 0)
+		rc = make_handle(req, n, fi);
+	if (rc < 0)
+		let_go(req, n);
+	return rc;
+}
+
+void fmfs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct node *n = fmfs_node(req, ino);
+	int rc = n == NULL ? -ESTALE : open_node(req, n, fi);
+
+	if (rc < 0)
+		fuse_reply_err(req, -rc);
+	else if (fuse_reply_open(req, fi) == -ENOENT)
+		let_go(req, n);		/* interrupted: there is no release */
+}
+
+void fmfs_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+		 struct fuse_file_info *fi)
+{
+	struct fmfs *f = fmfs_of(req);
+	struct node *dir = fmfs_node(req, parent);
+	struct fuse_entry_param e;
+	struct node *n;
+	struct stat st;
+	int fd, rc;
+
+	fd = dir == NULL ? -ESTALE : entry_make_file(req, dir, name, mode, &st);
+	if (fd < 0) {
+		/* Made in the store since the kernel looked: let it look again. */
+		if (fd == -EEXIST && !(fi->flags & O_EXCL))
+			fd = -ESTALE;
+		fuse_reply_err(req, -fd);
+		return;
+	}
+	rc = entry_fill(f, dir, name, &st, &e);
+	if (rc < 0) {
+		close(fd);
+		fuse_reply_err(req, -rc);
+		return;
+	}
+	n = fmfs_node(req, e.ino);
+	node_hold_new(n, fd);
+	index_created(f->index, n);
+	rc = make_handle(req, n, fi);
+	if (rc < 0) {
+		let_go(req, n);
+		node_forget(&f->nodes, n, 1);
+		fuse_reply_err(req, -rc);
+	} else if (fuse_reply_create(req, &e, fi) == -ENOENT) {
+		let_go(req, n);
+		node_forget(&f->nodes, n, 1);
+	}
+}
+
+void fmfs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+	       struct fuse_file_info *fi)
+{
+	struct fuse_bufvec buf = FUSE_BUFVEC_INIT(size);
+
+	(void)fi;
+	buf.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
+	buf.buf[0].fd = fmfs_node(req, ino)->fd;
+	buf.buf[0].pos = off;
+	fuse_reply_data(req, &buf, FUSE_BUF_SPLICE_MOVE);
+}
+
+void fmfs_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *in,
+		    off_t off, struct fuse_file_info *fi)
+{
+	struct fuse_bufvec out = FUSE_BUFVEC_INIT(fuse_buf_size(in));
+	ssize_t n;
+
+	(void)fi;
+	out.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
+	out.buf[0].fd = fmfs_node(req, ino)->fd;
+	out.buf[0].pos = off;
+	n = fuse_buf_copy(&out, in, 0);
+	if (n < 0)
+		fuse_reply_err(req, -n);
+	else
+		fuse_reply_write(req, n);
+}
+
+void fmfs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	locks_flush(req, fmfs_node(req, ino), fi->lock_owner);
+	fuse_reply_err(req, 0);
+}
+
+void fmfs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct node *n = fmfs_node(req, ino);
+
+	locks_release(req, n, fi->fh);
+	let_go(req, n);
+	if (is_write(fi->flags))
+		index_changed(fmfs_of(req)->index, n);
+	fuse_reply_err(req, 0);
+}
+
+void fmfs_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
+		struct fuse_file_info *fi)
+{
+	struct node *n = fmfs_node(req, ino);
+	int rc;
+
+	(void)fi;
+	rc = datasync ? fdatasync(n->fd) : fsync(n->fd);
+	if (rc < 0) {
+		fuse_reply_err(req, errno);
+		return;
+	}
+	index_touched(fmfs_of(req)->index, n);
+	fuse_reply_err(req, 0);
+}
+
+void fmfs_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
+		    struct fuse_file_info *fi)
+{
+	int rc;
+
+	(void)fi;
+	rc = fallocate(fmfs_node(req, ino)->fd, mode, off, len);
+	fuse_reply_err(req, rc < 0 ? errno : 0);
+}
+
+/* SEEK_DATA and SEEK_HOLE; the kernel does the others.  All other I/O has
+ * positions of its own, so that the one of the description does not matter. */
+void fmfs_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
+		struct fuse_file_info *fi)
+{
+	off_t pos;
+
+	(void)fi;
+	pos = lseek(fmfs_node(req, ino)->fd, off, whence);
+	if (pos < 0)
+		fuse_reply_err(req, errno);
+	else
+		fuse_reply_lseek(req, pos);
+}
+
+void fmfs_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
+			  struct fuse_file_info *fi_in, fuse_ino_t ino_out,
+			  off_t off_out, struct fuse_file_info *fi_out, size_t len,
+			  int flags)
+{
+	ssize_t n;
+
+	(void)fi_in;
+	(void)fi_out;
+	n = copy_file_range(fmfs_node(req, ino_in)->fd, &off_in,
+			    fmfs_node(req, ino_out)->fd, &off_out,
+			    len < COPY_MAX ? len : COPY_MAX, flags);
+	if (n < 0)
+		fuse_reply_err(req, errno);
+	else
+		fuse_reply_write(req, n);
+}

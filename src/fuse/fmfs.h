@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A mounted store: what every operation gets at through its request, and the
+ * rules of the folder.
+ *
+ * Threads.  The session's workers run the operations; one thread keeps the
+ * catalog (index.c), one serves lock requests that must wait (locks.c), one
+ * waits for signals (mount.c).  Lock order, outermost first:
+ *
+ *   index.work       the catalog: held during SQLite's work; only the index
+ *                    thread and listings take it
+ *   locks.lock       requests that wait for a file lock
+ *   node.lock        the open state of one file, and its locks
+ *   nodes.lock       the table of nodes: names, parents, counts
+ *
+ * index.lock (the queue of what happened) and passthrough.lock are leaves.
+ */
+#ifndef FM_FUSE_FMFS_H
+#define FM_FUSE_FMFS_H
+
+#include "fuse/fuse_version.h"
+#include "fuse/index.h"
+#include "fuse/locks.h"
+#include "fuse/node.h"
+#include "fuse/passthrough.h"
+#include "fuse/store.h"
+
+struct fmfs {
+	struct store store;
+	struct node_table nodes;
+	struct lock_waits locks;
+	struct passthrough passthrough;
+	struct index *index;
+	struct fuse_session *session;
+	bool readonly;		/* mounted so, or the store's file system is */
+	bool may_chown;		/* the daemon can give files to others */
+	double attr_timeout;	/* seconds */
+	double entry_timeout;	/* seconds */
+};
+
+static inline struct fmfs *fmfs_of(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+/* The node of a request; the kernel holds it for as long as that lasts. */
+static inline struct node *fmfs_node(fuse_req_t req, fuse_ino_t id)
+{
+	return node_find(&fmfs_of(req)->nodes, id);
+}
+
+#endif

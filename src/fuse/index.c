@@ -1,0 +1,741 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The thread that keeps the catalog, and its queue.
+ *
+ * A catalog that failed is not trusted any more: the store is scanned, which
+ * makes the catalog right whatever was missed, before anything else is written.
+ */
+#include <config.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "catalog/catalog.h"
+#include "common/log.h"
+#include "fuse/fmfs.h"
+#include "heap/inspect.h"
+
+#define TOUCH_DELAY_NS 500000000ull
+#define BATCH 256			/* jobs in a transaction */
+#define DRAIN_S 10			/* how long a listing waits at most */
+
+/* node->queued, guarded by index->lock */
+#define QUEUED_NOW 1u
+#define QUEUED_LATER 2u
+
+enum job_kind {
+	JOB_PUT,	/* read the file of the node again */
+	JOB_REMOVE,	/* name */
+	JOB_RENAME,	/* name to other */
+	JOB_NOTE	/* what, name, other */
+};
+
+struct job {
+	STAILQ_ENTRY(job) link;
+	enum job_kind kind;
+	unsigned int queued;	/* JOB_PUT: its bit in node->queued */
+	uint64_t due_ns;
+	struct node *node;
+	const char *what;
+	char *name;
+	char *other;
+};
+
+STAILQ_HEAD(job_queue, job);
+
+struct index {
+	struct fmfs *f;
+	char buf[PATH_MAX + 16];
+	const char *path;	/* of the catalog; NULL: in memory */
+
+	pthread_mutex_t work;	/* guards the catalog; taken before `lock` */
+	struct catalog *catalog;	/* NULL: could not be opened */
+	bool scan_needed;
+
+	pthread_mutex_t lock;	/* guards what follows */
+	pthread_cond_t changed;
+	struct job_queue now, later;	/* each in the order of due_ns */
+	bool busy;		/* a batch is being written */
+	bool hurry;		/* somebody waits: nothing is too early */
+	bool stop;
+	pthread_t thread;
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
+}
+
+/* --- from a file to a row ------------------------------------------------- */
+
+struct root_list {
+	struct catalog_root *root;
+	size_t n, size;
+};
+
+static int collect_root(const struct pool_root *root, void *arg)
+{
+	struct root_list *l = arg;
+	struct catalog_root *r;
+
+	if (l->n == l->size) {
+		size_t size = l->size == 0 ? 16 : l->size * 2;
+
+		r = reallocarray(l->root, size, sizeof(*r));
+		if (r == NULL)
+			return -ENOMEM;
+		l->root = r;
+		l->size = size;
+	}
+	r = &l->root[l->n];
+	*r = (struct catalog_root){
+		.name = strdup(root->name),
+		.type = strdup(root->type),
+		.off = root->off,
+		.size = root->size,
+	};
+	l->n++;
+	return r->name == NULL || r->type == NULL ? -ENOMEM : 0;
+}
+
+static void free_roots(struct root_list *l)
+{
+	for (size_t i = 0; i < l->n; i++) {
+		free((char *)l->root[i].name);
+		free((char *)l->root[i].type);
+	}
+	free(l->root);
+}
+
+static uint64_t birth_ns(int fd)
+{
+	struct statx stx;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &stx) < 0 ||
+	    !(stx.stx_mask & STATX_BTIME))
+		return 0;
+	return stx.stx_btime.tv_sec * 1000000000ull + stx.stx_btime.tv_nsec;
+}
+
+static uint64_t ctime_ns(const struct stat *st)
+{
+	return st->st_ctim.tv_sec * 1000000000ull + st->st_ctim.tv_nsec;
+}
+
+static enum catalog_kind kind_of(const struct pool_info *info)
+{
+	switch (info->state) {
+	case POOL_NONE:
+		return CATALOG_FILE;
+	case POOL_GOOD:
+		return info->incompat & FM_INCOMPAT_ATOMIC ? CATALOG_ATOMIC : CATALOG_LIVE;
+	default:
+		return CATALOG_DAMAGED;
+	}
+}
+
+/*
+ * Put the file into the catalog.  `in_use`: somebody may be writing to it, in
+ * ways that do not show in its times; so it is read again at the next scan.
+ */
+static int put_file(struct index *x, const char *path, int fd, bool in_use)
+{
+	const char *base = strrchr(path, '/');
+	struct catalog_pool pool = { .name = path };
+	struct root_list roots = { 0 };
+	struct pool_info info;
+	char *parent = NULL;
+	struct stat st;
+	int rc;
+
+	base = base == NULL ? path : base + 1;
+	/* The times first: what changes later is then seen as changed. */
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	rc = inspect_pool(fd, &info);
+	if (rc < 0)
+		return rc;
+	pool.kind = kind_of(&info);
+	pool.ino = st.st_ino;
+	pool.stamp_ns = in_use || locks_pool_in_use(fd) ? 0 : ctime_ns(&st);
+	pool.created_ns = birth_ns(fd);
+	if (info.state == POOL_GOOD) {
+		memcpy(pool.uuid, info.uuid, sizeof(pool.uuid));
+		if (!name_is_snapshot(base))
+			pool.created_ns = info.created_ns;
+		rc = inspect_roots(fd, collect_root, &roots);
+		if (rc == -EUCLEAN) {
+			pool.kind = CATALOG_DAMAGED;
+			pool.why = "the named roots are damaged";
+			rc = 0;
+		}
+	}
+	if (pool.kind == CATALOG_DAMAGED && pool.why == NULL)
+		pool.why = info.why;
+	if (rc >= 0 && name_is_snapshot(base)) {
+		parent = strndup(path, base - path + strcspn(base, "@"));
+		if (parent == NULL)
+			rc = -ENOMEM;
+		pool.parent = parent;
+	}
+	if (rc >= 0)
+		rc = catalog_put(x->catalog, &pool, roots.root, roots.n);
+	free(parent);
+	free_roots(&roots);
+	return rc < 0 ? rc : 0;
+}
+
+static int put_node(struct index *x, struct node *n)
+{
+	struct node_table *t = &x->f->nodes;
+	char path[NODE_PATH_LEN];
+	bool in_use;
+	int fd, rc;
+
+	if (node_path(t, n, path) < 0)
+		return 0;	/* removed since */
+	pthread_mutex_lock(&n->lock);
+	in_use = n->nopen > 0;
+	pthread_mutex_unlock(&n->lock);
+	fd = node_open(t, n, O_RDONLY);
+	if (fd < 0)
+		return 0;
+	rc = put_file(x, path, fd, in_use);
+	close(fd);
+	return rc;
+}
+
+/* --- scanning the store ------------------------------------------------------ */
+
+struct known {			/* a row of the catalog */
+	char *name;
+	uint64_t ino, stamp_ns;
+	bool seen;		/* its file is there */
+};
+
+struct known_list {		/* in the order of the names */
+	struct known *known;
+	size_t n, size;
+};
+
+static int collect_known(const struct catalog_pool *pool, void *arg)
+{
+	struct known_list *l = arg;
+	struct known *k;
+
+	if (l->n == l->size) {
+		size_t size = l->size == 0 ? 64 : l->size * 2;
+
+		k = reallocarray(l->known, size, sizeof(*k));
+		if (k == NULL)
+			return -ENOMEM;
+		l->known = k;
+		l->size = size;
+	}
+	k = &l->known[l->n];
+	*k = (struct known){
+		.name = strdup(pool->name), .ino = pool->ino, .stamp_ns = pool->stamp_ns,
+	};
+	l->n++;
+	return k->name == NULL ? -ENOMEM : 0;
+}
+
+static void free_known(struct known_list *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		free(l->known[i].name);
+	free(l->known);
+}
+
+static int compare_known(const void *a, const void *b)
+{
+	return strcmp(((const struct known *)a)->name, ((const struct known *)b)->name);
+}
+
+static int scan_file(struct index *x, struct known_list *l, int dirfd, const char *name)
+{
+	const struct known key = { .name = (char *)name };
+	struct known *k;
+	struct stat st;
+	int fd, rc;
+
+	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
+		return 0;
+	k = l->n == 0 ? NULL :
+			bsearch(&key, l->known, l->n, sizeof(*k), compare_known);
+	if (k != NULL) {
+		k->seen = true;
+		if (k->ino == st.st_ino && k->stamp_ns == ctime_ns(&st))
+			return 0;
+	}
+	fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0) {
+		log_warn("%s: cannot read it for the catalog: %s", name, strerror(errno));
+		return 0;
+	}
+	/* It may be open at the mount, if this scan repairs the catalog. */
+	rc = put_file(x, name, fd, x->f->session != NULL);
+	close(fd);
+	return rc;
+}
+
+static int scan_files(struct index *x, struct known_list *l)
+{
+	struct dirent *de;
+	int fd, rc = 0;
+	DIR *d;
+
+	fd = openat(x->f->store.pools_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	d = fdopendir(fd);
+	if (d == NULL) {
+		close(fd);
+		return -ENOMEM;
+	}
+	while (rc == 0 && (de = readdir(d)) != NULL)
+		rc = scan_file(x, l, fd, de->d_name);
+	closedir(d);
+	for (size_t i = 0; rc == 0 && i < l->n; i++)
+		if (!l->known[i].seen)
+			rc = catalog_remove(x->catalog, l->known[i].name);
+	return rc;
+}
+
+/* Make the catalog what the store is, in one transaction. */
+static int scan(struct index *x)
+{
+	struct known_list l = { 0 };
+	int rc, end;
+
+	rc = catalog_each_pool(x->catalog, NULL, collect_known, &l);
+	if (rc == 0)
+		qsort(l.known, l.n, sizeof(*l.known), compare_known);
+	if (rc == 0)
+		rc = catalog_begin(x->catalog);
+	if (rc == 0) {
+		rc = scan_files(x, &l);
+		end = catalog_end(x->catalog);
+		if (rc == 0)
+			rc = end;
+	}
+	free_known(&l);
+	if (rc == 0)
+		x->scan_needed = false;
+	return rc;
+}
+
+/* --- writing, with x->work held --------------------------------------------- */
+
+static int open_catalog(struct index *x)
+{
+	bool fresh = false;
+	int rc;
+
+	rc = catalog_open(x->path, &x->catalog, &fresh);
+	if (rc < 0)
+		x->catalog = NULL;
+	x->scan_needed = true;
+	return rc;
+}
+
+static void say_failed(const char *what, int rc)
+{
+	static struct log_limit limit;
+
+	if (log_allowed(&limit))
+		log_error("catalog: %s: %s (%s)", what, catalog_errmsg(), strerror(-rc));
+}
+
+/* Ready to be written to, and complete? */
+static int make_ready(struct index *x)
+{
+	int rc = 0;
+
+	if (x->catalog == NULL)
+		rc = open_catalog(x);
+	if (rc == 0 && x->scan_needed)
+		rc = scan(x);
+	if (rc != -EUCLEAN)
+		return rc;
+	log_warn("catalog: damaged (%s); it is made anew", catalog_errmsg());
+	catalog_close(x->catalog);	/* puts it aside */
+	rc = open_catalog(x);
+	return rc == 0 ? scan(x) : rc;
+}
+
+static int do_job(struct index *x, const struct job *j)
+{
+	int rc;
+
+	switch (j->kind) {
+	case JOB_PUT:
+		return put_node(x, j->node);
+	case JOB_REMOVE:
+		return catalog_remove(x->catalog, j->name);
+	case JOB_RENAME:
+		/* It may not have been put before; then it is after. */
+		rc = catalog_rename(x->catalog, j->name, j->other);
+		return rc == -ENOENT ? 0 : rc;
+	case JOB_NOTE:
+		return catalog_note(x->catalog, j->what, j->name, j->other);
+	}
+	return 0;
+}
+
+static void do_batch(struct index *x, struct job_queue *batch)
+{
+	struct job *j;
+	int rc, end;
+
+	rc = make_ready(x);
+	if (rc < 0) {
+		say_failed("cannot be opened or filled", rc);
+		return;
+	}
+	rc = catalog_begin(x->catalog);
+	if (rc == 0) {
+		STAILQ_FOREACH(j, batch, link)
+			if (rc == 0)
+				rc = do_job(x, j);
+		end = catalog_end(x->catalog);
+		if (rc == 0)
+			rc = end;
+	}
+	if (rc == 0)
+		return;
+	say_failed("cannot be written", rc);
+	x->scan_needed = true;
+	if (rc == -EUCLEAN)
+		make_ready(x);
+}
+
+/* --- queue --------------------------------------------------------------------- */
+
+static void free_job(struct index *x, struct job *j)
+{
+	if (j->node != NULL)
+		node_unref(&x->f->nodes, j->node);
+	free(j->name);
+	free(j->other);
+	free(j);
+}
+
+/* Takes the job; NULL (no memory): the next scan will see. */
+static void push(struct index *x, struct job_queue *q, struct job *j)
+{
+	if (j == NULL)
+		return;
+	pthread_mutex_lock(&x->lock);
+	if (j->kind == JOB_PUT && (j->node->queued & j->queued)) {
+		pthread_mutex_unlock(&x->lock);
+		free_job(x, j);
+		return;
+	}
+	if (j->kind == JOB_PUT)
+		j->node->queued |= j->queued;
+	STAILQ_INSERT_TAIL(q, j, link);
+	pthread_cond_broadcast(&x->changed);
+	pthread_mutex_unlock(&x->lock);
+}
+
+static struct job *put_job(struct index *x, struct node *n, unsigned int queued,
+			   uint64_t delay_ns)
+{
+	struct job *j = calloc(1, sizeof(*j));
+
+	if (j == NULL)
+		return NULL;
+	j->kind = JOB_PUT;
+	j->queued = queued;
+	j->due_ns = now_ns() + delay_ns;
+	j->node = n;
+	node_ref(&x->f->nodes, n);
+	return j;
+}
+
+static struct job *name_job(enum job_kind kind, const char *what, const char *name,
+			    const char *other)
+{
+	struct job *j = calloc(1, sizeof(*j));
+
+	if (j == NULL)
+		return NULL;
+	j->kind = kind;
+	j->what = what;
+	j->name = strdup(name);
+	j->other = other == NULL ? NULL : strdup(other);
+	if (j->name == NULL || (other != NULL && j->other == NULL)) {
+		free(j->name);
+		free(j->other);
+		free(j);
+		return NULL;
+	}
+	return j;
+}
+
+/* The node's path, for a note; false if it has none any more. */
+static bool path_of(struct index *x, struct node *n, char path[NODE_PATH_LEN])
+{
+	return node_path(&x->f->nodes, n, path) == 0;
+}
+
+void index_created(struct index *x, struct node *n)
+{
+	char path[NODE_PATH_LEN];
+
+	push(x, &x->now, put_job(x, n, QUEUED_NOW, 0));
+	if (path_of(x, n, path))
+		push(x, &x->now, name_job(JOB_NOTE, "create", path, NULL));
+}
+
+void index_snapshot(struct index *x, struct node *n)
+{
+	char path[NODE_PATH_LEN], pool[NODE_PATH_LEN];
+
+	push(x, &x->now, put_job(x, n, QUEUED_NOW, 0));
+	if (!path_of(x, n, path))
+		return;
+	snprintf(pool, sizeof(pool), "%.*s", (int)strcspn(path, "@"), path);
+	push(x, &x->now, name_job(JOB_NOTE, "snapshot", path, pool));
+}
+
+void index_changed(struct index *x, struct node *n)
+{
+	push(x, &x->now, put_job(x, n, QUEUED_NOW, 0));
+}
+
+void index_touched(struct index *x, struct node *n)
+{
+	push(x, &x->later, put_job(x, n, QUEUED_LATER, TOUCH_DELAY_NS));
+}
+
+void index_removed(struct index *x, const char *path)
+{
+	push(x, &x->now, name_job(JOB_REMOVE, NULL, path, NULL));
+	push(x, &x->now, name_job(JOB_NOTE, "remove", path, NULL));
+}
+
+void index_renamed(struct index *x, struct node *n, const char *from, const char *to)
+{
+	push(x, &x->now, name_job(JOB_RENAME, NULL, from, to));
+	push(x, &x->now, name_job(JOB_NOTE, "rename", from, to));
+	push(x, &x->now, put_job(x, n, QUEUED_NOW, 0));
+}
+
+/* By a name that no file can have. */
+void index_exchanged(struct index *x, const char *a, const char *b)
+{
+	push(x, &x->now, name_job(JOB_RENAME, NULL, a, "/"));
+	push(x, &x->now, name_job(JOB_RENAME, NULL, b, a));
+	push(x, &x->now, name_job(JOB_RENAME, NULL, "/", b));
+	push(x, &x->now, name_job(JOB_NOTE, "exchange", a, b));
+}
+
+/* --- thread ----------------------------------------------------------------------- */
+
+/* Move what is due to the batch, with x->lock held. */
+static void take_due(struct index *x, struct job_queue *from, uint64_t now,
+		     struct job_queue *batch, size_t *n)
+{
+	struct job *j;
+
+	while (*n < BATCH && (j = STAILQ_FIRST(from)) != NULL &&
+	       (j->due_ns <= now || x->hurry || x->stop)) {
+		STAILQ_REMOVE_HEAD(from, link);
+		/* What happens from here on wants to be read again. */
+		if (j->kind == JOB_PUT)
+			j->node->queued &= ~j->queued;
+		STAILQ_INSERT_TAIL(batch, j, link);
+		++*n;
+	}
+}
+
+static void wait_for_due(struct index *x)
+{
+	struct job *j = STAILQ_FIRST(&x->later);
+	struct timespec ts;
+
+	if (j == NULL) {
+		pthread_cond_wait(&x->changed, &x->lock);
+		return;
+	}
+	ts.tv_sec = j->due_ns / 1000000000ull;
+	ts.tv_nsec = j->due_ns % 1000000000ull;
+	pthread_cond_timedwait(&x->changed, &x->lock, &ts);
+}
+
+static bool is_idle(const struct index *x)
+{
+	return STAILQ_EMPTY(&x->now) && STAILQ_EMPTY(&x->later) && !x->busy;
+}
+
+static void *keep(void *arg)
+{
+	struct job_queue batch = STAILQ_HEAD_INITIALIZER(batch);
+	struct index *x = arg;
+	struct job *j;
+	size_t n;
+
+	pthread_mutex_lock(&x->lock);
+	while (!x->stop || !is_idle(x)) {
+		n = 0;
+		take_due(x, &x->now, now_ns(), &batch, &n);
+		take_due(x, &x->later, now_ns(), &batch, &n);
+		if (n == 0) {
+			wait_for_due(x);
+			continue;
+		}
+		x->busy = true;
+		pthread_mutex_unlock(&x->lock);
+		pthread_mutex_lock(&x->work);
+		do_batch(x, &batch);
+		pthread_mutex_unlock(&x->work);
+		while ((j = STAILQ_FIRST(&batch)) != NULL) {
+			STAILQ_REMOVE_HEAD(&batch, link);
+			free_job(x, j);
+		}
+		pthread_mutex_lock(&x->lock);
+		x->busy = false;
+		if (is_idle(x))
+			x->hurry = false;
+		pthread_cond_broadcast(&x->changed);
+	}
+	pthread_mutex_unlock(&x->lock);
+	return NULL;
+}
+
+/* Wait until all that was told till now is written. */
+static void drain(struct index *x)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += DRAIN_S;
+	pthread_mutex_lock(&x->lock);
+	while (!is_idle(x)) {
+		x->hurry = true;
+		pthread_cond_broadcast(&x->changed);
+		if (pthread_cond_timedwait(&x->changed, &x->lock, &until) == ETIMEDOUT)
+			break;
+	}
+	pthread_mutex_unlock(&x->lock);
+}
+
+/* --- opening, closing, listing ------------------------------------------------------ */
+
+static void init_sync(struct index *x)
+{
+	pthread_condattr_t attr;
+
+	pthread_mutex_init(&x->work, NULL);
+	pthread_mutex_init(&x->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&x->changed, &attr);
+	pthread_condattr_destroy(&attr);
+}
+
+static void free_index(struct index *x)
+{
+	if (x->catalog != NULL)
+		catalog_close(x->catalog);
+	pthread_cond_destroy(&x->changed);
+	pthread_mutex_destroy(&x->lock);
+	pthread_mutex_destroy(&x->work);
+	free(x);
+}
+
+int index_open(struct fmfs *f, struct index **out)
+{
+	struct index *x = calloc(1, sizeof(*x));
+	int rc;
+
+	if (x == NULL)
+		return -ENOMEM;
+	x->f = f;
+	/* A store that cannot be written to gets a catalog in memory. */
+	if (f->store.readonly)
+		x->path = NULL;
+	else
+		x->path = x->buf;
+	snprintf(x->buf, sizeof(x->buf), "%s/catalog.db", f->store.path);
+	STAILQ_INIT(&x->now);
+	STAILQ_INIT(&x->later);
+	init_sync(x);
+	rc = make_ready(x);
+	if (rc < 0) {
+		log_error("%s: %s (%s)", x->buf, catalog_errmsg(), strerror(-rc));
+		/* A newer catalog is not ours to touch; else go without one for now. */
+		if (rc == -ENOTSUP) {
+			free_index(x);
+			return rc;
+		}
+	}
+	rc = -pthread_create(&x->thread, NULL, keep, x);
+	if (rc < 0) {
+		free_index(x);
+		return rc;
+	}
+	*out = x;
+	return 0;
+}
+
+void index_close(struct index *x)
+{
+	pthread_mutex_lock(&x->lock);
+	x->stop = true;
+	pthread_cond_broadcast(&x->changed);
+	pthread_mutex_unlock(&x->lock);
+	pthread_join(x->thread, NULL);
+	free_index(x);
+}
+
+int index_each_pool(struct index *x, const char *after,
+		    int (*fn)(const struct catalog_pool *pool, void *arg), void *arg)
+{
+	int rc;
+
+	drain(x);
+	pthread_mutex_lock(&x->work);
+	rc = make_ready(x);
+	if (rc == 0)
+		rc = catalog_each_pool(x->catalog, after, fn, arg);
+	if (rc < 0)
+		say_failed("cannot be read", rc);
+	pthread_mutex_unlock(&x->work);
+	return rc;
+}
+
+int index_each_root(struct index *x, struct node *n, const char *after,
+		    int (*fn)(const struct catalog_root *root, void *arg), void *arg)
+{
+	char path[NODE_PATH_LEN];
+	int rc;
+
+	rc = node_path(&x->f->nodes, n, path);
+	if (rc < 0)
+		return rc;
+	if (after == NULL || *after == '\0')
+		index_changed(x, n);
+	drain(x);
+	pthread_mutex_lock(&x->work);
+	rc = make_ready(x);
+	if (rc == 0)
+		rc = catalog_each_root(x->catalog, path, after, fn, arg);
+	if (rc < 0)
+		say_failed("cannot be read", rc);
+	pthread_mutex_unlock(&x->work);
+	return rc;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Keeping the catalog right.  Operations only tell what happened; one thread
+ * reads the pools and writes the catalog, in the order it was told, some
+ * milliseconds later.  A failure of the catalog is logged and never one of an
+ * operation: what could not be written is found by a scan of the store, at the
+ * next occasion or the next mount.
+ */
+#ifndef FM_FUSE_INDEX_H
+#define FM_FUSE_INDEX_H
+
+#include <stdint.h>
+
+struct fmfs;
+struct index;
+struct node;
+struct catalog_pool;
+struct catalog_root;
+
+/* Open the catalog, fill it from the store, and start the thread.  0 or -errno,
+ * after a message. */
+int index_open(struct fmfs *f, struct index **out);
+/* Writes what is left to write. */
+void index_close(struct index *x);
+
+/* What happened.  A pool that is being written to is read again at most every
+ * half a second (index_touched), others at once. */
+void index_created(struct index *x, struct node *n);
+void index_snapshot(struct index *x, struct node *n);
+void index_changed(struct index *x, struct node *n);
+void index_touched(struct index *x, struct node *n);
+void index_removed(struct index *x, const char *path);
+void index_renamed(struct index *x, struct node *n, const char *from,
+		   const char *to);
+void index_exchanged(struct index *x, const char *a, const char *b);
+
+/* As catalog_each_pool() and catalog_each_root(), of a catalog that is up to
+ * date (for the roots: with what the pool says now). */
+int index_each_pool(struct index *x, const char *after,
+		    int (*fn)(const struct catalog_pool *pool, void *arg),
+		    void *arg);
+int index_each_root(struct index *x, struct node *n, const char *after,
+		    int (*fn)(const struct catalog_root *root, void *arg),
+		    void *arg);
+
+#endif

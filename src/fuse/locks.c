@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* File locks, passed down to the store. */
+#include <config.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fuse/fmfs.h"
+#include "heap/inspect.h"
+
+/* How long a lock of a process that is dying may still be in the way. */
+#define DYING_TRIES 50
+#define DYING_TRY_NS 1000000
+
+struct lock_owner {		/* guarded by node->lock */
+	struct lock_owner *next;
+	uint64_t owner;		/* the kernel's name for it */
+	uint64_t fh;		/* the handle that it locked through last */
+	pid_t pid;		/* who did */
+	int fd;			/* its description of the file */
+};
+
+enum lock_kind { LOCK_KIND_RANGE, LOCK_KIND_FLOCK };
+
+struct lock_request {
+	struct node *node;
+	uint64_t owner;
+	uint64_t fh;
+	pid_t pid;
+	enum lock_kind kind;
+	struct flock range;	/* LOCK_KIND_RANGE */
+	int op;			/* LOCK_KIND_FLOCK: without LOCK_NB */
+};
+
+struct lock_wait {
+	TAILQ_ENTRY(lock_wait) link;
+	fuse_req_t req;
+	struct lock_request what;
+	bool armed;		/* libfuse will tell of interrupts */
+	bool interrupted;
+};
+
+/* --- owners, with node->lock held -------------------------------------- */
+
+static struct lock_owner *find_owner(struct node *n, uint64_t owner)
+{
+	struct lock_owner *o = n->owners;
+
+	while (o != NULL && o->owner != owner)
+		o = o->next;
+	return o;
+}
+
+static int make_owner(struct node *n, uint64_t owner, struct lock_owner **out)
+{
+	struct lock_owner *o = malloc(sizeof(*o));
+
+	if (o == NULL)
+		return -ENOLCK;
+	o->owner = owner;
+	o->fd = fd_reopen(n->fd, n->writable ? O_RDWR : O_RDONLY);
+	if (o->fd < 0) {
+		int err = o->fd;
+
+		free(o);
+		return err;
+	}
+	o->next = n->owners;
+	n->owners = o;
+	*out = o;
+	return 0;
+}
+
+/* Drop those for which `by(o, value)`: true if there was one. */
+static bool drop_owners(struct node *n, uint64_t value,
+			bool (*by)(const struct lock_owner *o, uint64_t value))
+{
+	struct lock_owner **p = &n->owners, *o;
+	bool dropped = false;
+
+	while ((o = *p) != NULL) {
+		if (!by(o, value)) {
+			p = &o->next;
+			continue;
+		}
+		*p = o->next;
+		close(o->fd);
+		free(o);
+		dropped = true;
+	}
+	return dropped;
+}
+
+static bool is_owner(const struct lock_owner *o, uint64_t owner)
+{
+	return o->owner == owner;
+}
+
+static bool is_through(const struct lock_owner *o, uint64_t fh)
+{
+	return o->fh == fh;
+}
+
+/* --- one try ------------------------------------------------------------ */
+
+static bool unlocks(const struct lock_request *r)
+{
+	return r->kind == LOCK_KIND_FLOCK ? r->op == LOCK_UN :
+					    r->range.l_type == F_UNLCK;
+}
+
+/* Can others get a lock now that they could not before? */
+static bool may_weaken(const struct lock_request *r)
+{
+	/* A flock that is converted is given up first. */
+	return r->kind == LOCK_KIND_FLOCK || r->range.l_type != F_WRLCK;
+}
+
+static int apply(int fd, const struct lock_request *r)
+{
+	struct flock range = r->range;
+	int rc;
+
+	if (r->kind == LOCK_KIND_FLOCK)
+		rc = flock(fd, r->op | LOCK_NB);
+	else
+		rc = fcntl(fd, F_OFD_SETLK, &range);
+	if (rc == 0)
+		return 0;
+	return errno == EWOULDBLOCK || errno == EACCES ? -EAGAIN : -errno;
+}
+
+/* -EAGAIN: in conflict. */
+static int try_lock(const struct lock_request *r)
+{
+	struct node *n = r->node;
+	struct lock_owner *o;
+	int rc = 0;
+
+	pthread_mutex_lock(&n->lock);
+	o = find_owner(n, r->owner);
+	if (o == NULL && unlocks(r))
+		goto out;	/* has nothing */
+	if (o == NULL)
+		rc = make_owner(n, r->owner, &o);
+	if (rc == 0) {
+		o->fh = r->fh;
+		o->pid = r->pid;
+		rc = apply(o->fd, r);
+	}
+out:
+	pthread_mutex_unlock(&n->lock);
+	return rc;
+}
+
+/* Is there a lock owner whose process has ended, and whose last words (FLUSH,
+ * RELEASE) are still on their way? */
+static bool has_dying_owner(struct node *n)
+{
+	bool dying = false;
+	struct lock_owner *o;
+
+	pthread_mutex_lock(&n->lock);
+	for (o = n->owners; o != NULL && !dying; o = o->next)
+		dying = o->pid > 0 && kill(o->pid, 0) < 0 && errno == ESRCH;
+	pthread_mutex_unlock(&n->lock);
+	return dying;
+}
+
+static int try_lock_now(const struct lock_request *r)
+{
+	const struct timespec pause = { .tv_nsec = DYING_TRY_NS };
+	int rc = try_lock(r);
+
+	for (int i = 0; rc == -EAGAIN && i < DYING_TRIES &&
+			has_dying_owner(r->node); i++) {
+		nanosleep(&pause, NULL);
+		rc = try_lock(r);
+	}
+	return rc;
+}
+
+/* --- waiting -------------------------------------------------------------- */
+
+static void wake(struct lock_waits *w)
+{
+	pthread_mutex_lock(&w->lock);
+	w->retry = true;
+	if (!TAILQ_EMPTY(&w->list))
+		pthread_cond_signal(&w->changed);
+	pthread_mutex_unlock(&w->lock);
+}
+
+/*
+ * The caller was hit by a signal.  libfuse may call this when the request was
+ * answered a moment ago, so the wait is looked for, not passed; and from within
+ * fuse_req_interrupt_func(), when the request must not be answered yet.
+ */
+static void interrupted(fuse_req_t req, void *arg)
+{
+	struct lock_waits *w = arg;
+	struct lock_wait *p;
+
+	pthread_mutex_lock(&w->lock);
+	TAILQ_FOREACH(p, &w->list, link)
+		if (p->req == req)
+			p->interrupted = true;
+	w->retry = true;
+	pthread_cond_signal(&w->changed);
+	pthread_mutex_unlock(&w->lock);
+}
+
+static void wait_for(fuse_req_t req, struct lock_waits *w,
+		     const struct lock_request *r)
+{
+	struct lock_wait *p = calloc(1, sizeof(*p));
+
+	if (p == NULL) {
+		fuse_reply_err(req, ENOLCK);
+		return;
+	}
+	p->req = req;
+	p->what = *r;
+	pthread_mutex_lock(&w->lock);
+	TAILQ_INSERT_TAIL(&w->list, p, link);
+	pthread_mutex_unlock(&w->lock);
+	fuse_req_interrupt_func(req, interrupted, w);
+	/* From here on the request may be answered at any time. */
+	pthread_mutex_lock(&w->lock);
+	p->armed = true;
+	w->retry = true;
+	pthread_cond_signal(&w->changed);
+	pthread_mutex_unlock(&w->lock);
+}
+
+/* Try each in the list once, the oldest first; with w->lock held. */
+static void try_all(struct lock_waits *w)
+{
+	struct lock_wait *p, *next;
+	int rc;
+
+	for (p = TAILQ_FIRST(&w->list); p != NULL; p = next) {
+		next = TAILQ_NEXT(p, link);
+		if (!p->armed)
+			continue;
+		rc = p->interrupted ? -EINTR : try_lock(&p->what);
+		if (rc == -EAGAIN)
+			continue;
+		TAILQ_REMOVE(&w->list, p, link);
+		fuse_reply_err(p->req, -rc);
+		free(p);
+	}
+}
+
+static void *serve_waits(void *arg)
+{
+	struct lock_waits *w = arg;
+	struct timespec until;
+
+	pthread_mutex_lock(&w->lock);
+	while (!w->stop) {
+		if (TAILQ_EMPTY(&w->list)) {
+			pthread_cond_wait(&w->changed, &w->lock);
+			continue;
+		}
+		if (!w->retry) {
+			clock_gettime(CLOCK_MONOTONIC, &until);
+			until.tv_nsec += LOCK_RETRY_MS * 1000000l;
+			until.tv_sec += until.tv_nsec / 1000000000l;
+			until.tv_nsec %= 1000000000l;
+			pthread_cond_timedwait(&w->changed, &w->lock, &until);
+		}
+		w->retry = false;
+		try_all(w);
+	}
+	pthread_mutex_unlock(&w->lock);
+	return NULL;
+}
+
+int locks_start(struct lock_waits *w)
+{
+	pthread_condattr_t attr;
+	int err;
+
+	pthread_mutex_init(&w->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&w->changed, &attr);
+	pthread_condattr_destroy(&attr);
+	TAILQ_INIT(&w->list);
+	w->retry = w->stop = false;
+	err = pthread_create(&w->thread, NULL, serve_waits, w);
+	w->started = err == 0;
+	return -err;
+}
+
+void locks_stop(struct lock_waits *w)
+{
+	struct lock_wait *p;
+
+	if (!w->started)
+		return;
+	pthread_mutex_lock(&w->lock);
+	w->stop = true;
+	pthread_cond_signal(&w->changed);
+	pthread_mutex_unlock(&w->lock);
+	pthread_join(w->thread, NULL);
+	w->started = false;
+	while ((p = TAILQ_FIRST(&w->list)) != NULL) {
+		TAILQ_REMOVE(&w->list, p, link);
+		fuse_reply_err(p->req, ENOLCK);
+		free(p);
+	}
+}
+
+/* --- what the kernel asks for ----------------------------------------------- */
+
+static void serve(fuse_req_t req, const struct lock_request *r, bool sleep)
+{
+	struct lock_waits *w = &fmfs_of(req)->locks;
+	int rc = sleep ? try_lock(r) : try_lock_now(r);
+
+	if (rc == -EAGAIN && sleep) {
+		wait_for(req, w, r);
+		return;
+	}
+	if (may_weaken(r))
+		wake(w);
+	fuse_reply_err(req, -rc);
+}
+
+static struct lock_request request_of(fuse_req_t req, fuse_ino_t ino,
+				      const struct fuse_file_info *fi)
+{
+	return (struct lock_request){
+		.node = fmfs_node(req, ino),
+		.owner = fi->lock_owner,
+		.fh = fi->fh,
+		.pid = fuse_req_ctx(req)->pid,
+	};
+}
+
+void fmfs_setlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,
+		struct flock *lock, int sleep)
+{
+	struct lock_request r = request_of(req, ino, fi);
+
+	r.kind = LOCK_KIND_RANGE;
+	r.range = *lock;
+	r.range.l_pid = 0;	/* or the OFD commands refuse */
+	serve(req, &r, sleep);
+}
+
+void fmfs_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int op)
+{
+	struct lock_request r = request_of(req, ino, fi);
+
+	r.kind = LOCK_KIND_FLOCK;
+	r.op = op & ~LOCK_NB;
+	serve(req, &r, !(op & LOCK_NB));
+}
+
+/* Of the locks of others; whose they are the kernel does not tell of OFD
+ * locks, so the pid stays 0. */
+void fmfs_getlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,
+		struct flock *lock)
+{
+	struct node *n = fmfs_node(req, ino);
+	struct lock_owner *o;
+	int rc;
+
+	lock->l_pid = 0;
+	pthread_mutex_lock(&n->lock);
+	o = find_owner(n, fi->lock_owner);
+	/* The shared descriptor holds no locks. */
+	rc = fcntl(o != NULL ? o->fd : n->fd, F_OFD_GETLK, lock) < 0 ? -errno : 0;
+	pthread_mutex_unlock(&n->lock);
+	lock->l_pid = 0;
+	if (rc < 0)
+		fuse_reply_err(req, -rc);
+	else
+		fuse_reply_lock(req, lock);
+}
+
+static void drop(fuse_req_t req, struct node *n, uint64_t value,
+		 bool (*by)(const struct lock_owner *o, uint64_t value))
+{
+	bool dropped;
+
+	pthread_mutex_lock(&n->lock);
+	dropped = drop_owners(n, value, by);
+	pthread_mutex_unlock(&n->lock);
+	if (dropped)
+		wake(&fmfs_of(req)->locks);
+}
+
+void locks_flush(fuse_req_t req, struct node *n, uint64_t owner)
+{
+	drop(req, n, owner, is_owner);
+}
+
+void locks_release(fuse_req_t req, struct node *n, uint64_t fh)
+{
+	drop(req, n, fh, is_through);
+}
+
+bool locks_pool_in_use(int fd)
+{
+	struct flock range = {
+		.l_type = F_WRLCK,
+		.l_whence = SEEK_SET,
+		.l_start = POOL_LOCK_OFF,
+		.l_len = 1,
+	};
+
+	return fcntl(fd, F_OFD_GETLK, &range) == 0 && range.l_type != F_UNLCK;
+}

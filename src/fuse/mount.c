@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Mounting: from the command line to a daemon that serves, and back down.
+ *
+ * The program forks first, and everything is done in the child, so that no lock
+ * and no thread has to survive a fork.  The child says "ready" through a pipe
+ * when the kernel has answered; then the parent asks the mount a question
+ * itself, and leaves.  Until then the child's messages go to standard error.
+ */
+#include <config.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/fmfs_ioctl.h"
+#include "common/log.h"
+#include "fuse/fmfs.h"
+#include "fuse/mount.h"
+#include "fuse/ops.h"
+#include "fuse/options.h"
+
+#define EXIT_USAGE 2
+#define ANSWER_S 30		/* how long the first answer may take */
+
+struct mounting {
+	struct mount_options opt;
+	char mountpoint[PATH_MAX];	/* absolute */
+	int ready_fd;		/* to the parent; -1: in the foreground */
+	struct fmfs f;
+	/* Signals. */
+	sigset_t signals;
+	pthread_t main_thread, signal_thread;
+	atomic_bool loop_left;
+};
+
+/* --- the session ---------------------------------------------------------- */
+
+static void log_fuse(enum fuse_log_level level, const char *fmt, va_list ap)
+{
+	enum log_level to = level <= FUSE_LOG_ERR ? LOG_LEVEL_ERROR :
+			    level <= FUSE_LOG_WARNING ? LOG_LEVEL_WARN :
+			    level <= FUSE_LOG_INFO ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG;
+	int saved_errno = errno;
+	char line[512];
+	size_t len;
+
+	vsnprintf(line, sizeof(line), fmt, ap);
+	len = strlen(line);
+	if (len > 0 && line[len - 1] == '\n')
+		line[len - 1] = '\0';
+	log_msg(to, "%s", line);
+	errno = saved_errno;
+}
+
+/* From here on nobody listens at standard error. */
+static void become_daemon(void)
+{
+	int fd = open("/dev/null", O_RDWR);
+
+	log_to_syslog();
+	if (fd < 0)
+		return;
+	dup2(fd, STDIN_FILENO);
+	dup2(fd, STDOUT_FILENO);
+	dup2(fd, STDERR_FILENO);
+	if (fd > STDERR_FILENO)
+		close(fd);
+}
+
+static void want(struct fuse_conn_info *conn, uint64_t flag)
+{
+	fuse_set_feature_flag(conn, flag);	/* if it is to be had */
+}
+
+static void init(void *data, struct fuse_conn_info *conn)
+{
+	struct fmfs *f = data;
+	struct mounting *m = (struct mounting *)((char *)f - offsetof(struct mounting, f));
+
+	want(conn, FUSE_CAP_HANDLE_KILLPRIV_V2);
+	want(conn, FUSE_CAP_PARALLEL_DIROPS);
+	want(conn, FUSE_CAP_SPLICE_WRITE);
+	want(conn, FUSE_CAP_SPLICE_MOVE);
+	passthrough_init(&f->passthrough, &f->store, m->opt.no_passthrough, conn);
+	log_info("%s: mounted at %s", f->store.path, m->mountpoint);
+	if (m->ready_fd < 0)
+		return;
+	become_daemon();
+	if (write(m->ready_fd, "r", 1) != 1)
+		log_warn("cannot tell the program that mounted: %s", strerror(errno));
+	close(m->ready_fd);
+	m->ready_fd = -1;
+}
+
+/* fsname is what mount(8) shows as the device; commas in it end an option. */
+static int add_fsname(struct fuse_args *args, const char *store)
+{
+	char escaped[2 * PATH_MAX], opt[2 * PATH_MAX + 16];
+	char *to = escaped;
+
+	for (const char *p = store; *p != '\0'; p++) {
+		if (*p == ',' || *p == '\\')
+			*to++ = '\\';
+		*to++ = *p;
+	}
+	*to = '\0';
+	snprintf(opt, sizeof(opt), "-ofsname=%s", escaped);
+	return fuse_opt_add_arg(args, opt);
+}
+
+static int session_args(struct mounting *m, struct fuse_args *args)
+{
+	int rc;
+
+	rc = fuse_opt_add_arg(args, "fmfs");
+	rc |= fuse_opt_add_arg(args, "-odefault_permissions,subtype=fmfs");
+	rc |= add_fsname(args, m->f.store.path);
+	if (m->f.readonly)
+		rc |= fuse_opt_add_arg(args, "-oro");
+	if (geteuid() == 0)
+		rc |= fuse_opt_add_arg(args, "-oallow_other");
+	if (m->opt.debug)
+		rc |= fuse_opt_add_arg(args, "-odebug");
+	if (m->opt.fuse != NULL) {
+		rc |= fuse_opt_add_arg(args, "-o");
+		rc |= fuse_opt_add_arg(args, m->opt.fuse);
+	}
+	return rc != 0 ? -ENOMEM : 0;
+}
+
+static int make_session(struct mounting *m)
+{
+	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	struct fuse_lowlevel_ops ops = fmfs_ops;
+	int rc;
+
+	ops.init = init;
+	fuse_set_log_func(log_fuse);
+	rc = session_args(m, &args);
+	if (rc == 0) {
+		m->f.session = fuse_session_new(&args, &ops, sizeof(ops), &m->f);
+		if (m->f.session == NULL)
+			rc = -EINVAL;
+	}
+	fuse_opt_free_args(&args);
+	if (rc < 0)
+		log_error("cannot make a FUSE session: %s", strerror(-rc));
+	return rc;
+}
+
+/* --- signals ------------------------------------------------------------------ */
+
+static void do_nothing(int sig)
+{
+	(void)sig;
+}
+
+/*
+ * Ends the session on a signal.  libfuse's loop looks at the end only when its
+ * sem_wait() is interrupted, which can fall between its look and its wait: so
+ * it is interrupted until it has left.
+ */
+static void *wait_for_signal(void *arg)
+{
+	const struct timespec pause = { .tv_nsec = 10000000 };
+	struct mounting *m = arg;
+	int sig;
+
+	if (sigwait(&m->signals, &sig) != 0)
+		return NULL;
+	if (!atomic_load(&m->loop_left))
+		log_info("%s: unmounting: %s", m->mountpoint, strsignal(sig));
+	fuse_session_exit(m->f.session);
+	while (!atomic_load(&m->loop_left)) {
+		pthread_kill(m->main_thread, SIGUSR1);
+		nanosleep(&pause, NULL);
+	}
+	return NULL;
+}
+
+/* Before any thread is made, which all inherit it. */
+static void block_signals(struct mounting *m)
+{
+	struct sigaction nothing = { .sa_handler = do_nothing };
+	struct sigaction ignore = { .sa_handler = SIG_IGN };
+
+	sigemptyset(&m->signals);
+	sigaddset(&m->signals, SIGHUP);
+	sigaddset(&m->signals, SIGINT);
+	sigaddset(&m->signals, SIGTERM);
+	pthread_sigmask(SIG_BLOCK, &m->signals, NULL);
+	sigaction(SIGUSR1, &nothing, NULL);
+	sigaction(SIGPIPE, &ignore, NULL);
+}
+
+static int serve(struct mounting *m)
+{
+	struct fuse_loop_config *config = fuse_loop_cfg_create();
+	int rc;
+
+	if (config == NULL)
+		return -ENOMEM;
+	m->main_thread = pthread_self();
+	rc = -pthread_create(&m->signal_thread, NULL, wait_for_signal, m);
+	if (rc == 0) {
+		fuse_loop_cfg_set_clone_fd(config, 1);
+		fuse_loop_cfg_set_max_threads(config, m->opt.max_threads);
+		rc = fuse_session_loop_mt(m->f.session, config);
+		atomic_store(&m->loop_left, true);
+		pthread_kill(m->signal_thread, SIGTERM);	/* if it still waits */
+		pthread_join(m->signal_thread, NULL);
+	}
+	fuse_loop_cfg_destroy(config);
+	return rc;
+}
+
+/* --- the daemon ------------------------------------------------------------- */
+
+static bool is_within(const char *path, const char *folder)
+{
+	size_t len = strlen(folder);
+
+	if (strcmp(folder, "/") == 0)
+		return true;
+	return strncmp(path, folder, len) == 0 &&
+	       (path[len] == '/' || path[len] == '\0');
+}
+
+static int check_places(const struct mounting *m)
+{
+	const char *store = m->f.store.path;
+
+	if (!is_within(m->mountpoint, store) && !is_within(store, m->mountpoint))
+		return 0;
+	log_error("%s, %s: neither of store and mount point may lie within the other",
+		  store, m->mountpoint);
+	return -EINVAL;
+}
+
+static void raise_limits(void)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) == 0) {
+		l.rlim_cur = l.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &l);
+	}
+}
+
+static int mount_and_serve(struct mounting *m)
+{
+	int rc;
+
+	rc = make_session(m);
+	if (rc < 0)
+		return rc;
+	if (fuse_session_mount(m->f.session, m->mountpoint) != 0) {
+		log_error("%s: cannot mount%s", m->mountpoint, geteuid() == 0 ? "" :
+			  " (users other than root need fusermount3, of the package fuse3)");
+		fuse_session_destroy(m->f.session);
+		return -EIO;
+	}
+	rc = serve(m);
+	if (rc != 0)
+		log_error("%s: the session ended: %s", m->mountpoint, strerror(abs(rc)));
+	/* Lazily, if it is in use: those who use it get ENOTCONN, but for the
+	 * mappings of passthrough, which live on. */
+	fuse_session_unmount(m->f.session);
+	locks_stop(&m->f.locks);
+	return rc;
+}
+
+/* With the store open. */
+static int run_fs(struct mounting *m)
+{
+	struct fmfs *f = &m->f;
+	int rc;
+
+	f->readonly = m->opt.readonly || f->store.readonly;
+	f->may_chown = geteuid() == 0;
+	f->attr_timeout = m->opt.attr_timeout;
+	f->entry_timeout = m->opt.entry_timeout;
+	rc = check_places(m);
+	if (rc < 0)
+		return rc;
+	rc = node_table_init(&f->nodes, &f->store);
+	if (rc == 0)
+		rc = locks_start(&f->locks);
+	if (rc == 0)
+		rc = index_open(f, &f->index);
+	if (rc == 0) {
+		rc = m->opt.fake ? 0 : mount_and_serve(m);
+		index_close(f->index);
+		if (f->session != NULL)
+			fuse_session_destroy(f->session);
+	}
+	locks_stop(&f->locks);
+	node_table_destroy(&f->nodes);
+	return rc;
+}
+
+static int run_daemon(struct mounting *m)
+{
+	int rc;
+
+	block_signals(m);
+	raise_limits();
+	umask(0);	/* the kernel has applied the caller's */
+	if (access("/proc/self/fd", X_OK) < 0) {
+		log_error("/proc is not mounted, and fmfs needs it");
+		return EXIT_FAILURE;
+	}
+	rc = store_open(&m->f.store, m->opt.store);
+	if (rc < 0)
+		return EXIT_FAILURE;
+	rc = run_fs(m);
+	log_info("%s: closed", m->f.store.path);
+	store_close(&m->f.store);
+	return rc == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+/* --- the program --------------------------------------------------------------- */
+
+static void too_late(int sig)
+{
+	static const char text[] = "fmfs mount: the mount does not answer\n";
+
+	(void)sig;
+	if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
+		_exit(EXIT_FAILURE);
+	_exit(EXIT_FAILURE);
+}
+
+static int ask_mount(const char *mountpoint)
+{
+	struct fmfs_info info;
+	int fd, rc;
+
+	signal(SIGALRM, too_late);
+	alarm(ANSWER_S);
+	fd = open(mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	rc = fd < 0 ? -1 : ioctl(fd, FMFS_IOC_INFO, &info);
+	if (rc < 0)
+		log_error("%s: mounted, but does not answer: %s", mountpoint,
+			  strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	alarm(0);
+	return rc < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+/* Wait for "ready", or for the end of the child: its exit status. */
+static int wait_until_ready(const struct mounting *m, pid_t child, int fd)
+{
+	ssize_t n;
+	int status;
+	char c;
+
+	do {
+		n = read(fd, &c, 1);
+	} while (n < 0 && errno == EINTR);
+	if (n == 1)
+		return ask_mount(m->mountpoint);
+	if (waitpid(child, &status, 0) < 0)
+		return EXIT_FAILURE;
+	if (WIFSIGNALED(status))
+		log_error("the daemon died: %s", strsignal(WTERMSIG(status)));
+	return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
+}
+
+static int start_daemon(struct mounting *m)
+{
+	pid_t child;
+	int fds[2];
+
+	if (pipe2(fds, O_CLOEXEC) < 0) {
+		log_error("cannot make a pipe: %s", strerror(errno));
+		return EXIT_FAILURE;
+	}
+	child = fork();
+	if (child < 0) {
+		log_error("cannot fork: %s", strerror(errno));
+		return EXIT_FAILURE;
+	}
+	if (child == 0) {
+		close(fds[0]);
+		m->ready_fd = fds[1];
+		setsid();
+		_exit(run_daemon(m));
+	}
+	close(fds[1]);
+	return wait_until_ready(m, child, fds[0]);
+}
+
+static int find_mountpoint(struct mounting *m)
+{
+	struct stat st;
+
+	if (realpath(m->opt.mountpoint, m->mountpoint) != NULL &&
+	    stat(m->mountpoint, &st) == 0) {
+		if (S_ISDIR(st.st_mode))
+			return 0;
+		errno = ENOTDIR;
+	}
+	if (errno == ENOTCONN)
+		log_error("%s: a mount is there whose daemon has died: "
+			  "'fmfs umount %s' first", m->opt.mountpoint,
+			  m->opt.mountpoint);
+	else
+		log_error("%s: %s", m->opt.mountpoint, strerror(errno));
+	return -errno;
+}
+
+static int run(struct mounting *m)
+{
+	log_init("fmfs mount", m->opt.debug ? LOG_LEVEL_DEBUG :
+			       m->opt.foreground || m->opt.verbose ? LOG_LEVEL_INFO :
+			       LOG_LEVEL_WARN);
+	if (find_mountpoint(m) < 0)
+		return EXIT_FAILURE;
+	if (m->opt.foreground || m->opt.fake)
+		return run_daemon(m);
+	return start_daemon(m);
+}
+
+int fmfs_mount_main(int argc, char **argv)
+{
+	struct mounting *m = calloc(1, sizeof(*m));
+	int status;
+
+	if (m == NULL) {
+		log_error("no memory");
+		return EXIT_FAILURE;
+	}
+	log_init("fmfs mount", LOG_LEVEL_WARN);
+	m->ready_fd = -1;
+	if (options_parse(&m->opt, argc, argv) < 0) {
+		status = EXIT_USAGE;
+	} else if (m->opt.help) {
+		options_print_help();
+		status = EXIT_SUCCESS;
+	} else {
+		status = run(m);
+	}
+	options_free(&m->opt);
+	free(m);
+	return status;
+}

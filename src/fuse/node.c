@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of nodes, and the way from a node to its file. */
+#include <config.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fuse/fuse_version.h"
+#include "fuse/node.h"
+
+/* A rename between finding the path and using it: try again, so often. */
+#define NTRIES 4
+
+/* --- table ----------------------------------------------------------- */
+
+static uint64_t id_of(ino_t ino)
+{
+	/* 1 is taken by the root. */
+	return ino == FUSE_ROOT_ID ? 1ull << 63 : ino;
+}
+
+static struct node **bucket_of(struct node_table *t, uint64_t id)
+{
+	return &t->bucket[id * 0x9e3779b97f4a7c15ull >> 32 & (t->nbuckets - 1)];
+}
+
+static struct node *find(struct node_table *t, uint64_t id)
+{
+	struct node *n = *bucket_of(t, id);
+
+	while (n != NULL && n->id != id)
+		n = n->next;
+	return n;
+}
+
+/* More buckets when they are full; if there is no memory, long chains work. */
+static void grow(struct node_table *t)
+{
+	struct node **old = t->bucket, **bucket, *n, *next;
+	size_t nold = t->nbuckets;
+
+	bucket = calloc(nold * 2, sizeof(*bucket));
+	if (bucket == NULL)
+		return;
+	t->bucket = bucket;
+	t->nbuckets = nold * 2;
+	for (size_t i = 0; i < nold; i++)
+		for (n = old[i]; n != NULL; n = next) {
+			struct node **b = bucket_of(t, n->id);
+
+			next = n->next;
+			n->next = *b;
+			*b = n;
+		}
+	free(old);
+}
+
+static struct node *make(struct node_table *t, uint64_t id, const struct stat *st)
+{
+	struct node *n = calloc(1, sizeof(*n));
+	struct node **b;
+
+	if (n == NULL)
+		return NULL;
+	pthread_mutex_init(&n->lock, NULL);
+	n->id = id;
+	n->ino = st->st_ino;
+	n->dir = S_ISDIR(st->st_mode);
+	n->fd = -1;
+	if (t->nnodes >= t->nbuckets)
+		grow(t);
+	b = bucket_of(t, id);
+	n->next = *b;
+	*b = n;
+	t->nnodes++;
+	return n;
+}
+
+static void drop_if_unused(struct node_table *t, struct node *n)
+{
+	struct node **p;
+	struct node *parent;
+
+	while (n != t->root && n->nlookup == 0 && n->nref == 0) {
+		for (p = bucket_of(t, n->id); *p != n; p = &(*p)->next)
+			;
+		*p = n->next;
+		t->nnodes--;
+		parent = n->parent;
+		pthread_mutex_destroy(&n->lock);
+		free(n->name);
+		free(n);
+		parent->nref--;
+		n = parent;
+	}
+}
+
+/* Give it its place; false: no memory, and nothing changed. */
+static bool place(struct node_table *t, struct node *n, struct node *parent,
+		  const char *name)
+{
+	struct node *old = n->parent;
+	char *copy;
+
+	if (!n->gone && old == parent && strcmp(n->name, name) == 0)
+		return true;
+	copy = strdup(name);
+	if (copy == NULL)
+		return false;
+	free(n->name);
+	n->name = copy;
+	n->gone = false;
+	parent->nref++;
+	n->parent = parent;
+	if (old != NULL) {
+		old->nref--;
+		drop_if_unused(t, old);
+	}
+	return true;
+}
+
+int node_table_init(struct node_table *t, const struct store *s)
+{
+	struct stat st;
+
+	*t = (struct node_table){
+		.pools_fd = s->pools_fd, .dev = s->dev, .nbuckets = 1024,
+	};
+	pthread_mutex_init(&t->lock, NULL);
+	if (fstat(s->pools_fd, &st) < 0)
+		return -errno;
+	t->bucket = calloc(t->nbuckets, sizeof(*t->bucket));
+	if (t->bucket == NULL)
+		return -ENOMEM;
+	t->root = make(t, FUSE_ROOT_ID, &st);
+	if (t->root == NULL)
+		return -ENOMEM;
+	return 0;
+}
+
+void node_table_destroy(struct node_table *t)
+{
+	struct node *n, *next;
+
+	for (size_t i = 0; t->bucket != NULL && i < t->nbuckets; i++)
+		for (n = t->bucket[i]; n != NULL; n = next) {
+			next = n->next;
+			if (n->nopen > 0)
+				close(n->fd);
+			pthread_mutex_destroy(&n->lock);
+			free(n->name);
+			free(n);
+		}
+	free(t->bucket);
+	t->bucket = NULL;
+	pthread_mutex_destroy(&t->lock);
+}
+
+struct node *node_find(struct node_table *t, uint64_t id)
+{
+	struct node *n;
+
+	if (id == FUSE_ROOT_ID)
+		return t->root;
+	pthread_mutex_lock(&t->lock);
+	n = find(t, id);
+	pthread_mutex_unlock(&t->lock);
+	return n;
+}
+
+struct node *node_enter(struct node_table *t, struct node *parent,
+			const char *name, const struct stat *st)
+{
+	uint64_t id = id_of(st->st_ino);
+	struct node *n;
+
+	pthread_mutex_lock(&t->lock);
+	n = find(t, id);
+	if (n == NULL)
+		n = make(t, id, st);
+	else if (n->gone)
+		n->generation++;	/* the number was used again */
+	if (n != NULL && !place(t, n, parent, name)) {
+		/* A new one has neither parent nor name yet. */
+		if (n->parent == NULL) {
+			n->parent = parent;
+			parent->nref++;
+		}
+		drop_if_unused(t, n);
+		n = NULL;
+	}
+	if (n != NULL)
+		n->nlookup++;
+	pthread_mutex_unlock(&t->lock);
+	return n;
+}
+
+void node_forget(struct node_table *t, struct node *n, uint64_t nlookup)
+{
+	pthread_mutex_lock(&t->lock);
+	n->nlookup -= nlookup < n->nlookup ? nlookup : n->nlookup;
+	drop_if_unused(t, n);
+	pthread_mutex_unlock(&t->lock);
+}
+
+void node_ref(struct node_table *t, struct node *n)
+{
+	pthread_mutex_lock(&t->lock);
+	n->nref++;
+	pthread_mutex_unlock(&t->lock);
+}
+
+void node_unref(struct node_table *t, struct node *n)
+{
+	pthread_mutex_lock(&t->lock);
+	n->nref--;
+	drop_if_unused(t, n);
+	pthread_mutex_unlock(&t->lock);
+}
+
+void node_moved(struct node_table *t, ino_t ino, struct node *parent,
+		const char *name)
+{
+	struct node *n;
+
+	pthread_mutex_lock(&t->lock);
+	n = find(t, id_of(ino));
+	/* Without memory for the name the node is lost to the kernel, which
+	 * looks the name up again. */
+	if (n != NULL && !place(t, n, parent, name))
+		n->gone = true;
+	pthread_mutex_unlock(&t->lock);
+}
+
+void node_gone(struct node_table *t, ino_t ino)
+{
+	struct node *n;
+
+	pthread_mutex_lock(&t->lock);
+	n = find(t, id_of(ino));
+	if (n != NULL)
+		n->gone = true;
+	pthread_mutex_unlock(&t->lock);
+}
+
+/* --- paths ------------------------------------------------------------ */
+
+/* Put `name` before what is at *p, within buf; *p is its new start. */
+static int prepend(char *buf, char **p, const char *name)
+{
+	size_t len = strlen(name);
+
+	if ((size_t)(*p - buf) < len + 1)
+		return -ENAMETOOLONG;
+	if (**p != '\0')
+		*--*p = '/';
+	*p -= len;
+	memcpy(*p, name, len);
+	return 0;
+}
+
+/* `name`, if not NULL, in the folder n, with t->lock held. */
+static int build_path(struct node_table *t, struct node *n, const char *name,
+		      char path[NODE_PATH_LEN])
+{
+	char *p = path + NODE_PATH_LEN - 1;
+	int rc = 0;
+
+	*p = '\0';
+	if (name != NULL)
+		rc = prepend(path, &p, name);
+	for (; rc == 0 && n != t->root; n = n->parent)
+		rc = n->gone ? -ENOENT : prepend(path, &p, n->name);
+	if (rc < 0)
+		return rc;
+	if (*p == '\0')
+		*--p = '.';
+	memmove(path, p, path + NODE_PATH_LEN - p);
+	return 0;
+}
+
+int node_path(struct node_table *t, struct node *n, char path[NODE_PATH_LEN])
+{
+	return node_child_path(t, n, NULL, path);
+}
+
+int node_child_path(struct node_table *t, struct node *parent, const char *name,
+		    char path[NODE_PATH_LEN])
+{
+	int rc;
+
+	pthread_mutex_lock(&t->lock);
+	rc = build_path(t, parent, name, path);
+	pthread_mutex_unlock(&t->lock);
+	return rc;
+}
+
+bool name_is_snapshot(const char *name)
+{
+	return strchr(name, '@') != NULL;
+}
+
+bool node_is_snapshot(struct node_table *t, struct node *n)
+{
+	bool is;
+
+	pthread_mutex_lock(&t->lock);
+	is = n->name != NULL && name_is_snapshot(n->name);
+	pthread_mutex_unlock(&t->lock);
+	return is;
+}
+
+/* --- files ------------------------------------------------------------- */
+
+int fd_reopen(int fd, int flags)
+{
+	char path[32];
+	int out;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	out = open(path, flags | O_CLOEXEC);
+	return out < 0 ? -errno : out;
+}
+
+static int check_is(const struct node *n, const struct node_table *t,
+		    const struct stat *st)
+{
+	return st->st_ino == n->ino && st->st_dev == t->dev &&
+	       S_ISDIR(st->st_mode) == n->dir ? 0 : -ESTALE;
+}
+
+int node_stat(struct node_table *t, struct node *n, struct stat *st)
+{
+	char path[NODE_PATH_LEN];
+	int rc;
+
+	pthread_mutex_lock(&n->lock);
+	if (n->nopen > 0) {
+		rc = fstat(n->fd, st) < 0 ? -errno : 0;
+		pthread_mutex_unlock(&n->lock);
+		return rc;
+	}
+	pthread_mutex_unlock(&n->lock);
+	rc = -ESTALE;
+	for (int i = 0; i < NTRIES && (rc == -ESTALE || rc == -ENOENT); i++) {
+		rc = node_path(t, n, path);
+		if (rc < 0)
+			return rc;
+		rc = fstatat(t->pools_fd, path, st, AT_SYMLINK_NOFOLLOW) < 0 ?
+			     -errno : check_is(n, t, st);
+	}
+	return rc;
+}
+
+/* By its name, whatever is open. */
+static int open_by_name(struct node_table *t, struct node *n, int flags)
+{
+	char path[NODE_PATH_LEN];
+	int rc = -ESTALE;
+	struct stat st;
+	int fd;
+
+	flags |= O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK;
+	for (int i = 0; i < NTRIES && (rc == -ESTALE || rc == -ENOENT); i++) {
+		rc = node_path(t, n, path);
+		if (rc < 0)
+			return rc;
+		fd = openat(t->pools_fd, path, flags);
+		if (fd < 0) {
+			rc = -errno;
+			continue;
+		}
+		rc = fstat(fd, &st) < 0 ? -errno : check_is(n, t, &st);
+		if (rc == 0)
+			return fd;
+		close(fd);
+	}
+	return rc;
+}
+
+int node_open(struct node_table *t, struct node *n, int flags)
+{
+	int fd;
+
+	pthread_mutex_lock(&n->lock);
+	if (n->nopen > 0) {
+		fd = fd_reopen(n->fd, flags);
+		pthread_mutex_unlock(&n->lock);
+		return fd;
+	}
+	pthread_mutex_unlock(&n->lock);
+	return open_by_name(t, n, flags);
+}
+
+static bool cannot_write(int err)
+{
+	return err == -EROFS || err == -EACCES || err == -EPERM || err == -ETXTBSY;
+}
+
+/* The first use, with n->lock held. */
+static int open_first(struct node_table *t, struct node *n, bool write)
+{
+	int fd = open_by_name(t, n, O_RDWR);
+
+	n->writable = fd >= 0;
+	if (cannot_write(fd) && !write)
+		fd = open_by_name(t, n, O_RDONLY);
+	if (fd < 0)
+		return fd;
+	n->fd = fd;
+	n->backing_id = 0;
+	return 0;
+}
+
+/* A further use wants to write, and the first could not: with n->lock held. */
+static int make_writable(struct node *n)
+{
+	int fd = fd_reopen(n->fd, O_RDWR);
+	int rc = 0;
+
+	if (fd < 0)
+		return fd;
+	/* In place, for those who are using the number. */
+	if (dup3(fd, n->fd, O_CLOEXEC) < 0)
+		rc = -errno;
+	else
+		n->writable = true;
+	close(fd);
+	return rc;
+}
+
+int node_hold(struct node_table *t, struct node *n, bool write)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&n->lock);
+	if (n->nopen == 0)
+		rc = open_first(t, n, write);
+	else if (write && !n->writable)
+		rc = make_writable(n);
+	if (rc == 0)
+		n->nopen++;
+	pthread_mutex_unlock(&n->lock);
+	return rc;
+}
+
+void node_hold_new(struct node *n, int fd)
+{
+	pthread_mutex_lock(&n->lock);
+	if (n->nopen++ == 0) {
+		n->fd = fd;
+		n->writable = true;
+		n->backing_id = 0;
+	} else {
+		close(fd);
+	}
+	pthread_mutex_unlock(&n->lock);
+}
+
+int node_release(struct node *n)
+{
+	int backing_id = 0;
+
+	pthread_mutex_lock(&n->lock);
+	if (--n->nopen == 0) {
+		backing_id = n->backing_id;
+		n->backing_id = 0;
+		close(n->fd);
+		n->fd = -1;
+	}
+	pthread_mutex_unlock(&n->lock);
+	return backing_id;
+}

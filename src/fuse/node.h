@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Nodes: what the kernel knows of the mount by a number.  A node remembers
+ * where its file is (a name in a parent) and which file it is (the inode
+ * number); it holds a descriptor only while somebody has the file open, so that
+ * a store may have any number of files.
+ *
+ * A node's number is the inode number of its file, which is also what stat(2)
+ * says at the mount, so that a daemon that replaces this one can find the
+ * nodes again.
+ *
+ * A node lives while the kernel has it (nlookup), or something here refers to
+ * it (nref): a child, an index job.
+ */
+#ifndef FM_FUSE_NODE_H
+#define FM_FUSE_NODE_H
+
+#include <limits.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "fuse/store.h"
+
+struct lock_owner;
+
+struct node {
+	/* Guarded by the table's lock. */
+	struct node *next;	/* in the hash chain */
+	struct node *parent;	/* NULL: the root */
+	char *name;		/* in the parent */
+	uint64_t nlookup;
+	unsigned int nref;
+	unsigned int queued;	/* index.c: puts that wait; its own lock */
+	uint64_t generation;	/* how often the number got a new file */
+	bool gone;		/* no longer has a name */
+
+	uint64_t id;		/* never changes */
+	ino_t ino;
+	bool dir;
+
+	/* Guarded by `lock`. */
+	pthread_mutex_t lock;
+	unsigned int nopen;	/* users of fd: handles, and operations */
+	int fd;			/* if nopen: the file */
+	bool writable;		/* if nopen: fd is O_RDWR, else O_RDONLY */
+	int backing_id;		/* if nopen: passthrough; 0: none yet */
+	struct lock_owner *owners;	/* locks.c */
+};
+
+struct node_table {
+	pthread_mutex_t lock;
+	struct node **bucket;
+	size_t nbuckets;	/* a power of two */
+	size_t nnodes;
+	struct node *root;
+	int pools_fd;
+	dev_t dev;
+};
+
+int node_table_init(struct node_table *t, const struct store *s);
+void node_table_destroy(struct node_table *t);
+
+/* NULL: the kernel named a number that it does not have. */
+struct node *node_find(struct node_table *t, uint64_t id);
+
+/* The node of the file `st` that has this name, made if need be, with one more
+ * look-up of the kernel's.  NULL: no memory. */
+struct node *node_enter(struct node_table *t, struct node *parent,
+			const char *name, const struct stat *st);
+void node_forget(struct node_table *t, struct node *n, uint64_t nlookup);
+void node_ref(struct node_table *t, struct node *n);
+void node_unref(struct node_table *t, struct node *n);
+
+/* The file of this inode number has another name, or none any more. */
+void node_moved(struct node_table *t, ino_t ino, struct node *parent,
+		const char *name);
+void node_gone(struct node_table *t, ino_t ino);
+
+/* The path below pools/: "." for the root.  -ENOENT if it has none any more,
+ * -ENAMETOOLONG. */
+#define NODE_PATH_LEN PATH_MAX
+int node_path(struct node_table *t, struct node *n, char path[NODE_PATH_LEN]);
+
+/* The path that the name has in the folder. */
+int node_child_path(struct node_table *t, struct node *parent, const char *name,
+		    char path[NODE_PATH_LEN]);
+
+/* Files have a name with '@' if they are snapshots, POOL@TAG. */
+bool name_is_snapshot(const char *name);
+bool node_is_snapshot(struct node_table *t, struct node *n);
+
+/*
+ * The file itself: of a file without a name only while it is open.  -ENOENT:
+ * it is not there any more; -ESTALE: another file has its name.
+ */
+int node_stat(struct node_table *t, struct node *n, struct stat *st);
+
+/* A descriptor of the caller's own (he closes it), or -errno; O_PATH will do. */
+int node_open(struct node_table *t, struct node *n, int flags);
+
+/*
+ * Share the node's descriptor until node_release(): node->fd can be used by
+ * any thread.  Opened for writing as well, whatever the first user wants, if
+ * the file system lets us; -EROFS, -EACCES if `write` is needed and it does not.
+ */
+int node_hold(struct node_table *t, struct node *n, bool write);
+/* As node_hold(), with the descriptor of a file just made, which it takes. */
+void node_hold_new(struct node *n, int fd);
+/* What backing id to close: 0 for none. */
+int node_release(struct node *n);
+
+/* Make a new description of an open file: its descriptor or -errno. */
+int fd_reopen(int fd, int flags);
+
+#endif

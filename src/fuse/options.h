@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The command line of a mount. */
+#ifndef FM_FUSE_OPTIONS_H
+#define FM_FUSE_OPTIONS_H
+
+#include <stdbool.h>
+
+struct mount_options {
+	const char *store;
+	const char *mountpoint;
+	bool foreground;
+	bool debug;
+	bool verbose;
+	bool fake;		/* mount -f: do all but mount */
+	bool help;
+	bool sloppy;		/* mount -s: unknown options are no error */
+	bool readonly;
+	bool no_passthrough;
+	double attr_timeout;	/* seconds */
+	double entry_timeout;	/* seconds */
+	unsigned int max_threads;
+	char *fuse;		/* for libfuse and the kernel, with commas; allocated */
+};
+
+/* 0, or -EINVAL or -ENOMEM after a message. */
+int options_parse(struct mount_options *o, int argc, char **argv);
+void options_free(struct mount_options *o);
+void options_print_help(void);
+
+#endif

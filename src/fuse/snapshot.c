@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Taking snapshots. */
+#include <config.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "fuse/fmfs.h"
+#include "fuse/snapshot.h"
+#include "heap/inspect.h"
+
+/* How much is copied between two looks at whether the caller still wants it. */
+#define COPY_LEN (32l << 20)
+#define MAX_NGROUPS 1024
+
+static struct log_limit refusals;
+
+int snapshot_check_name(const char *name, const char *pool, size_t pool_len)
+{
+	const char *tag;
+
+	if (strncmp(name, pool, pool_len) != 0 || name[pool_len] != '@')
+		return -EPERM;
+	tag = name + pool_len + 1;
+	return *tag == '\0' || strchr(tag, '@') != NULL ? -EINVAL : 0;
+}
+
+/* --- who may ----------------------------------------------------------- */
+
+static bool in_group(fuse_req_t req, gid_t gid)
+{
+	gid_t groups[MAX_NGROUPS];
+	int n;
+
+	if (fuse_req_ctx(req)->gid == gid)
+		return true;
+	n = fuse_req_getgroups(req, MAX_NGROUPS, groups);
+	for (int i = 0; i < n && i < MAX_NGROUPS; i++)
+		if (groups[i] == gid)
+			return true;
+	return false;
+}
+
+/*
+ * A link to a file of somebody else's that one cannot read and write is refused
+ * by the kernel if the system is set up so (fs.protected_hardlinks); here it
+ * always is.
+ */
+static bool may_snapshot(fuse_req_t req, const struct stat *st)
+{
+	uid_t uid = fuse_req_ctx(req)->uid;
+
+	if (uid == 0 || uid == st->st_uid)
+		return true;
+	if (in_group(req, st->st_gid))
+		return (st->st_mode & 060) == 060;
+	return (st->st_mode & 006) == 006;
+}
+
+/* --- copying ---------------------------------------------------------------- */
+
+static ssize_t copy_by_hand(int from, int to, off_t off, size_t len)
+{
+	size_t size = len < 1 << 20 ? len : 1 << 20;
+	char *buf = malloc(size);
+	ssize_t n;
+
+	if (buf == NULL)
+		return -ENOMEM;
+	n = pread(from, buf, size, off);
+	if (n > 0)
+		n = pwrite(to, buf, n, off);
+	if (n < 0)
+		n = -errno;
+	free(buf);
+	return n;
+}
+
+static ssize_t copy_some(int from, int to, off_t off, size_t len)
+{
+	off_t off_from = off, off_to = off;
+	ssize_t n;
+
+	n = copy_file_range(from, &off_from, to, &off_to, len, 0);
+	if (n >= 0)
+		return n;
+	if (errno != EXDEV && errno != EINVAL && errno != EOPNOTSUPP && errno != ENOSYS)
+		return -errno;
+	return copy_by_hand(from, to, off, len);
+}
+
+static int copy_extent(fuse_req_t req, int from, int to, off_t off, off_t end)
+{
+	ssize_t n;
+
+	while (off < end) {
+		if (fuse_req_interrupted(req))
+			return -EINTR;
+		n = copy_some(from, to, off, end - off < COPY_LEN ? end - off : COPY_LEN);
+		if (n < 0)
+			return n;
+		if (n == 0)
+			break;		/* cut short meanwhile */
+		off += n;
+	}
+	return 0;
+}
+
+/* Holes stay holes. */
+static int copy_data(fuse_req_t req, int from, int to)
+{
+	off_t off = 0, end;
+	struct stat st;
+	int rc = 0;
+
+	if (fstat(from, &st) < 0 || ftruncate(to, st.st_size) < 0)
+		return -errno;
+	while (rc == 0) {
+		off = lseek(from, off, SEEK_DATA);
+		if (off < 0)
+			return errno == ENXIO ? 0 : -errno;
+		end = lseek(from, off, SEEK_HOLE);
+		if (end < 0)
+			return -errno;
+		rc = copy_extent(req, from, to, off, end);
+		off = end;
+	}
+	return rc;
+}
+
+/* --- a moment ----------------------------------------------------------------- */
+
+static int refuse_busy(const char *name, const char *why)
+{
+	if (log_allowed(&refusals))
+		log_warn("%s: refused: a program has the pool open for writing, and %s",
+			 name, why);
+	return -EBUSY;
+}
+
+/*
+ * After a clone every store of the writer needs a new block, preallocated or
+ * not, and a store through a mapping that does not get one is a signal.
+ */
+static int check_space(struct fmfs *f, int fd, const char *name)
+{
+	struct statvfs fs;
+	struct stat st;
+
+	if (fstat(fd, &st) < 0 || fstatvfs(f->store.pools_fd, &fs) < 0)
+		return -errno;
+	if ((uint64_t)fs.f_bavail * fs.f_frsize >= (uint64_t)st.st_blocks * 512)
+		return 0;
+	if (log_allowed(&refusals))
+		log_warn("%s: refused: a program has the pool open for writing, and could "
+			 "run out of space: less is free than the pool takes", name);
+	return -ENOSPC;
+}
+
+static bool cannot_clone(int err)
+{
+	return err == -EOPNOTSUPP || err == -EXDEV || err == -EINVAL || err == -ENOTTY;
+}
+
+/* Also of a pool that is being written to: see the head of snapshot.h. */
+static int clone_live(struct fmfs *f, int from, int to, const char *name)
+{
+	int rc = locks_pool_in_use(from) ? check_space(f, from, name) : 0;
+
+	if (rc == 0 && ioctl(to, FICLONE, from) < 0)
+		rc = -errno;
+	return rc;
+}
+
+/* With nobody writing. */
+static int copy_quiet(fuse_req_t req, int from, int to, const char *name)
+{
+	struct fmfs *f = fmfs_of(req);
+	int rc;
+
+	rc = inspect_hold(from);
+	if (rc == -EBUSY)
+		return refuse_busy(name, f->store.reflink ?
+				   "without passthrough its stores are not all here yet" :
+				   "the store's file system cannot share blocks (reflink)");
+	if (rc < 0)
+		return rc;
+	rc = f->store.reflink && ioctl(to, FICLONE, from) == 0 ?
+		     0 : copy_data(req, from, to);
+	inspect_release(from);
+	return rc;
+}
+
+/* Make `to` the contents of `from` at one moment.  `from` is ours alone. */
+static int capture(fuse_req_t req, int from, int to, const char *name)
+{
+	struct fmfs *f = fmfs_of(req);
+	int rc;
+
+	if (f->store.reflink && passthrough_on(req)) {
+		rc = clone_live(f, from, to, name);
+		if (!cannot_clone(rc))
+			return rc;
+	}
+	return copy_quiet(req, from, to, name);
+}
+
+/* The snapshot in tmp/, complete and on the disk. */
+static int fill_tmp(fuse_req_t req, int from, int to, const char *name)
+{
+	struct fmfs *f = fmfs_of(req);
+	struct stat st;
+	int rc;
+
+	if (fstat(from, &st) < 0)
+		return -errno;
+	if (!may_snapshot(req, &st))
+		return -EPERM;
+	/* Cloning waits for what is dirty; have most of it written before. */
+	if (fdatasync(from) < 0)
+		return -errno;
+	rc = capture(req, from, to, name);
+	if (rc < 0)
+		return rc;
+	if (f->may_chown && fchown(to, st.st_uid, st.st_gid) < 0)
+		return -errno;
+	if (fchmod(to, st.st_mode & 0777) < 0 || fsync(to) < 0)
+		return -errno;
+	return 0;
+}
+
+static int make_in_tmp(fuse_req_t req, int from, const char *name, const char *path,
+		       struct stat *st)
+{
+	struct fmfs *f = fmfs_of(req);
+	char tmp[STORE_TMP_NAME_LEN];
+	int to, rc;
+
+	to = store_tmp_file(&f->store, tmp);
+	if (to < 0)
+		return to;
+	rc = fill_tmp(req, from, to, name);
+	if (rc == 0)
+		rc = store_publish(&f->store, tmp, path);
+	if (rc < 0)
+		unlinkat(f->store.tmp_fd, tmp, 0);
+	else if (fstat(to, st) < 0)
+		rc = -errno;
+	close(to);
+	return rc;
+}
+
+static int check_request(struct fmfs *f, struct node *n, struct node *dir,
+			 const char *name)
+{
+	int rc;
+
+	if (n->dir)
+		return -EPERM;
+	pthread_mutex_lock(&f->nodes.lock);
+	if (n->gone)
+		rc = -ENOENT;
+	else if (n->parent != dir || name_is_snapshot(n->name))
+		rc = -EPERM;
+	else
+		rc = snapshot_check_name(name, n->name, strlen(n->name));
+	pthread_mutex_unlock(&f->nodes.lock);
+	if ((rc == -EPERM || rc == -EINVAL) && log_allowed(&refusals))
+		log_info("%s: refused: a link must be a snapshot beside its pool: "
+			 "ln POOL POOL@TAG", name);
+	return rc;
+}
+
+int snapshot_make(fuse_req_t req, struct node *n, struct node *dir,
+		  const char *name, struct stat *st)
+{
+	struct fmfs *f = fmfs_of(req);
+	char path[NODE_PATH_LEN];
+	int from, rc;
+
+	rc = check_request(f, n, dir, name);
+	if (rc == 0)
+		rc = node_child_path(&f->nodes, dir, name, path);
+	if (rc == 0 && faccessat(f->store.pools_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		rc = -EEXIST;	/* before the work */
+	if (rc < 0)
+		return rc;
+	from = node_open(&f->nodes, n, O_RDWR);
+	if (from < 0)
+		return from;
+	rc = make_in_tmp(req, from, name, path, st);
+	close(from);
+	return rc;
+}

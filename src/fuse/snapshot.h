@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Snapshots: a file POOL@TAG beside its pool, of a moment, that never changes.
+ *
+ * Where the store's file system can share blocks (FICLONE) the clone is the
+ * moment, also while a program writes through a mapping.  Where it cannot, the
+ * pool is copied, with its writer's lock held so that nobody writes to it
+ * meanwhile; if somebody has it already: -EBUSY.
+ */
+#ifndef FM_FUSE_SNAPSHOT_H
+#define FM_FUSE_SNAPSHOT_H
+
+#include <sys/stat.h>
+
+#include "fuse/fuse_version.h"
+
+struct node;
+
+/* Is `name` a good name for a snapshot of the pool that the first pool_len bytes
+ * of `pool` name?  0, or -EPERM (another pool's), -EINVAL (no tag, or one with
+ * a second '@'). */
+int snapshot_check_name(const char *name, const char *pool, size_t pool_len);
+
+/*
+ * Make one of the node's file with this name; `st` says what it is.  It belongs
+ * to the owner of the pool and has its mode, so that it can be read by those
+ * who can read the pool, and removed by those who can remove it.
+ */
+int snapshot_make(fuse_req_t req, struct node *n, struct node *dir,
+		  const char *name, struct stat *st);
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The store: a folder that holds the files behind a mount.
+ *
+ *   fmfs-store   text: what this is, and the version of its layout
+ *   lock         held (flock) by the daemon that serves the store; its pid
+ *   catalog.db   the catalog (index.h), with its -wal and -shm
+ *   pools/       what is seen at the mount
+ *   tmp/         half-made files; emptied when the store is opened
+ */
+#ifndef FM_FUSE_STORE_H
+#define FM_FUSE_STORE_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct store {
+	char path[PATH_MAX];	/* absolute, without symbolic links */
+	int dirfd;
+	int pools_fd;
+	int tmp_fd;		/* -1 if read-only */
+	int lock_fd;		/* -1 if read-only and there is no lock file */
+	dev_t dev;		/* of pools/; what is mounted below is not ours */
+	bool readonly;		/* the file system below is */
+	bool reflink;		/* FICLONE works: probed at opening */
+	bool stacked;		/* lies on overlayfs or the like */
+};
+
+/*
+ * Open the store, making it if `path` does not exist or is an empty folder.
+ * 0, or -errno after an error message: -ENOTEMPTY (neither empty nor a store),
+ * -EBUSY (served by another daemon), -ENOTSUP (of a newer version), ...
+ */
+int store_open(struct store *s, const char *path);
+void store_close(struct store *s);
+
+/* Make a file of its own in tmp/: its descriptor (O_RDWR) or -errno, and its
+ * name in there. */
+#define STORE_TMP_NAME_LEN 32
+int store_tmp_file(struct store *s, char name[STORE_TMP_NAME_LEN]);
+
+/* Move a file of tmp/ to its place in pools/; -EEXIST if that is taken. */
+int store_publish(struct store *s, const char *tmp_name, const char *path);
+
+#endif

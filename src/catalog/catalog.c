@@ -53,8 +53,9 @@ static void read_pool(sqlite3_stmt *stmt, struct catalog_pool *pool)
 
 	memset(pool, 0, sizeof(*pool));
 	pool->name = text_or_empty(stmt, DB_POOL_NAME);
-	pool->kind = kind >= CATALOG_FILE && kind <= CATALOG_DAMAGED ?
-			     (enum catalog_kind)kind : CATALOG_FILE;
+	pool->kind = kind >= CATALOG_FILE && kind <= CATALOG_DAMAGED
+			     ? (enum catalog_kind)kind
+			     : CATALOG_FILE;
 	pool->why = text(stmt, DB_POOL_WHY);
 	if (uuid && sqlite3_column_bytes(stmt, DB_POOL_UUID) == sizeof(pool->uuid))
 		memcpy(pool->uuid, uuid, sizeof(pool->uuid));
@@ -138,9 +139,9 @@ int catalog_end(struct catalog *c)
 
 /* --- putting a pool --------------------------------------------------------- */
 
-struct known {			/* what the catalog has of a pool */
+struct known { /* what the catalog has of a pool */
 	int64_t id;
-	bool same;		/* as what is being put, but for its roots */
+	bool same; /* as what is being put, but for its roots */
 };
 
 /* 1 and *known, or 0 if the pool is not there. */
@@ -215,8 +216,8 @@ static int delete_root(struct catalog *c, int64_t pool_id, const char *name)
 struct wanted {
 	const struct catalog_root **root;
 	size_t n;
-	bool *write;		/* root[i] is to be written */
-	char **gone;		/* names that are to be deleted */
+	bool *write; /* root[i] is to be written */
+	char **gone; /* names that are to be deleted */
 	size_t ngone, max_gone;
 };
 
@@ -351,7 +352,8 @@ static int put_locked(struct catalog *c, const struct catalog_pool *pool,
 		return ret;
 	ret = write_pool(c, found ? DB_POOL_UPDATE : DB_POOL_INSERT, pool);
 	if (ret == 0)
-		ret = write_roots(c, found ? known.id : sqlite3_last_insert_rowid(c->db), w);
+		ret = write_roots(
+			c, found ? known.id : sqlite3_last_insert_rowid(c->db), w);
 	return db_end(c, ret);
 }
 
@@ -378,8 +380,8 @@ int catalog_put(struct catalog *c, const struct catalog_pool *pool,
 	put.nroots = wanted.n;
 	ret = db_enter(c);
 	if (ret == 0) {
-		ret = c->grouped && c->group_err ? c->group_err :
-						   put_locked(c, &put, &wanted);
+		ret = c->grouped && c->group_err ? c->group_err
+						 : put_locked(c, &put, &wanted);
 		db_leave(c);
 	}
 	free_wanted(&wanted);
@@ -501,8 +503,7 @@ int catalog_note(struct catalog *c, const char *what, const char *name,
 /* --- listing ------------------------------------------------------------------ */
 
 int catalog_each_pool(struct catalog *c, const char *after,
-		      int (*fn)(const struct catalog_pool *pool, void *arg),
-		      void *arg)
+		      int (*fn)(const struct catalog_pool *pool, void *arg), void *arg)
 {
 	sqlite3_stmt *stmt;
 	int ret = db_enter(c);
@@ -525,8 +526,7 @@ int catalog_each_pool(struct catalog *c, const char *after,
 }
 
 int catalog_each_root(struct catalog *c, const char *pool, const char *after,
-		      int (*fn)(const struct catalog_root *root, void *arg),
-		      void *arg)
+		      int (*fn)(const struct catalog_root *root, void *arg), void *arg)
 {
 	sqlite3_stmt *stmt;
 	int ret = db_enter(c);

@@ -22,8 +22,8 @@
 #include "catalog/schema.h"
 
 #define BUSY_TIMEOUT_MS 2000
-#define IN_MEMORY ":memory:"		/* as SQLite calls it */
-#define CHECK_MAX_LEN (64ll << 20)	/* a quick check of this takes about 0.2 s */
+#define IN_MEMORY ":memory:"       /* as SQLite calls it */
+#define CHECK_MAX_LEN (64ll << 20) /* a quick check of this takes about 0.2 s */
 
 static const char *const suffixes[] = { "", "-wal", "-shm", "-journal" };
 #define NSUFFIXES (sizeof(suffixes) / sizeof(suffixes[0]))
@@ -36,24 +36,22 @@ static const char *const sql[DB_NSTMTS] = {
 	[DB_COMMIT] = "COMMIT",
 	[DB_ROLLBACK] = "ROLLBACK",
 	[DB_POOL_GET] = "SELECT " POOL_COLUMNS " FROM pool WHERE name = ?1",
-	[DB_POOL_EACH] = "SELECT " POOL_COLUMNS
-			 " FROM pool WHERE name > ?1 ORDER BY name",
+	[DB_POOL_EACH] =
+		"SELECT " POOL_COLUMNS " FROM pool WHERE name > ?1 ORDER BY name",
 	[DB_POOL_INSERT] =
 		"INSERT INTO pool(name, kind, why, uuid, ino, created_ns,"
 		" stamp_ns, nroots, parent) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9)",
-	[DB_POOL_UPDATE] =
-		"UPDATE pool SET kind = ?2, why = ?3, uuid = ?4, ino = ?5,"
-		" created_ns = ?6, stamp_ns = ?7, nroots = ?8, parent = ?9"
-		" WHERE name = ?1",
+	[DB_POOL_UPDATE] = "UPDATE pool SET kind = ?2, why = ?3, uuid = ?4, ino = ?5,"
+			   " created_ns = ?6, stamp_ns = ?7, nroots = ?8, parent = ?9"
+			   " WHERE name = ?1",
 	[DB_POOL_DELETE] = "DELETE FROM pool WHERE name = ?1",
 	[DB_POOL_RENAME] = "UPDATE pool SET name = ?2 WHERE name = ?1",
 	[DB_PARENT_RENAME] = "UPDATE pool SET parent = ?2 WHERE parent = ?1",
 	[DB_ROOT_EACH] = "SELECT name, type, off, size FROM root"
 			 " WHERE pool = ?1 ORDER BY name",
-	[DB_ROOT_EACH_BY_NAME] =
-		"SELECT name, type, off, size FROM root WHERE pool ="
-		" (SELECT id FROM pool WHERE name = ?1) AND name > ?2"
-		" ORDER BY name",
+	[DB_ROOT_EACH_BY_NAME] = "SELECT name, type, off, size FROM root WHERE pool ="
+				 " (SELECT id FROM pool WHERE name = ?1) AND name > ?2"
+				 " ORDER BY name",
 	[DB_ROOT_PUT] = "INSERT OR REPLACE INTO root(pool, name, type, off, size)"
 			" VALUES(?1,?2,?3,?4,?5)",
 	[DB_ROOT_DELETE] = "DELETE FROM root WHERE pool = ?1 AND name = ?2",
@@ -125,8 +123,8 @@ static int to_errno(sqlite3 *db, int rc)
 		return -EINVAL;
 	case SQLITE_IOERR:
 	case SQLITE_CANTOPEN:
-		return db && sqlite3_system_errno(db) > 0 ?
-			       -sqlite3_system_errno(db) : -EIO;
+		return db && sqlite3_system_errno(db) > 0 ? -sqlite3_system_errno(db)
+							  : -EIO;
 	default:
 		return -EIO;
 	}
@@ -245,8 +243,7 @@ static char *beside(const char *path, const char *suffix, const char *more)
 	return asprintf(&s, "%s%s%s", path, suffix, more) < 0 ? NULL : s;
 }
 
-static int for_files(const char *path,
-		     int (*fn)(const char *path, const char *suffix))
+static int for_files(const char *path, int (*fn)(const char *path, const char *suffix))
 {
 	int ret = 0;
 
@@ -291,8 +288,8 @@ static int rename_one(const char *path, const char *suffix)
 static int put_aside(const char *path)
 {
 	char *old = beside(path, ".damaged", "");
-	int ret = old ? for_files(old, remove_one) :
-			db_fail(-ENOMEM, "catalog: out of memory");
+	int ret = old ? for_files(old, remove_one)
+		      : db_fail(-ENOMEM, "catalog: out of memory");
 
 	free(old);
 	return ret ? ret : for_files(path, rename_one);
@@ -305,10 +302,10 @@ static uint32_t be32(const uint8_t *p)
 
 /* What can be said of the file before SQLite sees it, and may change it. */
 struct before {
-	bool is_new;		/* not there, or empty */
-	bool unclean;		/* its last user did not close it */
-	bool foreign;		/* does not even begin like a SQLite database */
-	bool newer;		/* made by a newer version of us */
+	bool is_new;  /* not there, or empty */
+	bool unclean; /* its last user did not close it */
+	bool foreign; /* does not even begin like a SQLite database */
+	bool newer;   /* made by a newer version of us */
 	int64_t len;
 };
 
@@ -325,9 +322,9 @@ static int look_header(const char *path, struct before *b)
 	if (n < 0)
 		return db_fail(-errno, "%s: %s", path, strerror(errno));
 	/* Offsets as in SQLite's own description of its file format. */
-	b->foreign = n < (ssize_t)sizeof(head) || memcmp(head, "SQLite format 3", 16) != 0;
-	b->newer = !b->foreign &&
-		   be32(head + 68) == SCHEMA_APPLICATION_ID &&
+	b->foreign =
+		n < (ssize_t)sizeof(head) || memcmp(head, "SQLite format 3", 16) != 0;
+	b->newer = !b->foreign && be32(head + 68) == SCHEMA_APPLICATION_ID &&
 		   be32(head + 60) > (uint32_t)schema_steps[schema_nsteps - 1].version;
 	return 0;
 }
@@ -394,7 +391,8 @@ static int configure(sqlite3 *db)
 	};
 	int rc = SQLITE_OK;
 
-	for (size_t i = 0; i < sizeof(harden) / sizeof(harden[0]) && rc == SQLITE_OK; i++)
+	for (size_t i = 0; i < sizeof(harden) / sizeof(harden[0]) && rc == SQLITE_OK;
+	     i++)
 		rc = sqlite3_db_config(db, harden[i].op, harden[i].value, NULL);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_extended_result_codes(db, 1);
@@ -478,8 +476,8 @@ static int fail_newer(const char *path)
 }
 
 /* *rc is SQLite's code, for the caller to tell damage from other failures. */
-static int connect_or_fail(struct catalog *c, const char *path,
-			   const struct before *b, bool *fresh, int *rc)
+static int connect_or_fail(struct catalog *c, const char *path, const struct before *b,
+			   bool *fresh, int *rc)
 {
 	int ret;
 

@@ -51,14 +51,14 @@ enum db_pool_column {
 };
 
 struct catalog {
-	pthread_mutex_t lock;	/* of everything below */
+	pthread_mutex_t lock; /* of everything below */
 	sqlite3 *db;
 	sqlite3_stmt *stmt[DB_NSTMTS];
-	char *path;		/* of the file; NULL: none */
-	bool damaged;		/* a call has returned -EUCLEAN */
-	bool moved;		/* and that because the file is not at `path` */
-	bool grouped;		/* between catalog_begin() and catalog_end() */
-	int group_err;		/* first failure of a write since then: 0 or -errno */
+	char *path;    /* of the file; NULL: none */
+	bool damaged;  /* a call has returned -EUCLEAN */
+	bool moved;    /* and that because the file is not at `path` */
+	bool grouped;  /* between catalog_begin() and catalog_end() */
+	int group_err; /* first failure of a write since then: 0 or -errno */
 };
 
 /* As catalog_open(). */
@@ -88,8 +88,7 @@ int db_begin(struct catalog *c);
 int db_end(struct catalog *c, int err);
 
 /* Remember a failure in words for catalog_errmsg(); returns err. */
-int db_fail(int err, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
+int db_fail(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 const char *db_errmsg(void);
 
 #endif

@@ -10,10 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SCHEMA_APPLICATION_ID 0x464d4653	/* "FMFS" */
+#define SCHEMA_APPLICATION_ID 0x464d4653 /* "FMFS" */
 
 struct schema_step {
-	int version;		/* what the database has after the step */
+	int version; /* what the database has after the step */
 	const char *sql;
 };
 

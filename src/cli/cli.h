@@ -17,9 +17,9 @@ enum cli_status { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
 struct verb {
 	const char *name;
-	const char *synopsis;	/* what follows "fmfs " in the usage line */
-	const char *summary;	/* half a line */
-	const char *help;	/* the rest; NULL: run() says it on --help */
+	const char *synopsis; /* what follows "fmfs " in the usage line */
+	const char *summary;  /* half a line */
+	const char *help;     /* the rest; NULL: run() says it on --help */
 	/* argv[0] is "fmfs VERB", for getopt's messages; returns a cli_status. */
 	int (*run)(int argc, char **argv);
 };
@@ -79,7 +79,7 @@ json_t *cli_json_u64(uint64_t value);
 struct json_list {
 	size_t n;
 };
-void cli_json_list_add(struct json_list *list, json_t *value);	/* takes it */
+void cli_json_list_add(struct json_list *list, json_t *value); /* takes it */
 void cli_json_list_end(struct json_list *list);
 
 /* --- tables -------------------------------------------------------------- */
@@ -89,9 +89,9 @@ void cli_json_list_end(struct json_list *list);
 /* Rows of cells under a header, in aligned columns two blanks apart. */
 struct table {
 	const char *const *head;
-	const char *align;	/* a column: 'l' or 'r' */
+	const char *align; /* a column: 'l' or 'r' */
 	size_t ncolumns;
-	char **cell;		/* row by row */
+	char **cell; /* row by row */
 	size_t ncells, max_cells;
 };
 

@@ -39,7 +39,8 @@ static void print_json(const struct fmfs_info *info, const struct mount_entry *m
 {
 	json_t *obj = json_object();
 
-	cli_json_set(obj, "passthrough", json_boolean(info->flags & FMFS_F_PASSTHROUGH));
+	cli_json_set(obj, "passthrough",
+		     json_boolean(info->flags & FMFS_F_PASSTHROUGH));
 	if (*info->why_not)
 		cli_json_text(obj, "why_not", info->why_not);
 	cli_json_set(obj, "reflink", json_boolean(info->flags & FMFS_F_REFLINK));

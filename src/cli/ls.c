@@ -23,12 +23,14 @@ enum form { NAMES, LONG, JSON };
 struct listing {
 	int root_fd;
 	enum form form;
-	struct table table;	/* LONG */
-	struct json_list json;	/* JSON */
+	struct table table;    /* LONG */
+	struct json_list json; /* JSON */
 	int status;
 };
 
-static const char *const head[] = { "KIND", "SIZE", "DISK", "ROOTS", "MODIFIED", "NAME" };
+static const char *const head[] = {
+	"KIND", "SIZE", "DISK", "ROOTS", "MODIFIED", "NAME"
+};
 
 static const char *kind_name(uint32_t kind)
 {
@@ -70,7 +72,8 @@ static json_t *json_uuid(const uint8_t uuid[16])
 	if (memcmp(uuid, none, sizeof(none)) == 0)
 		return json_null();
 	for (int i = 0; i < 16; i++)
-		to += sprintf(to, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x",
+		to += sprintf(to,
+			      i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x",
 			      uuid[i]);
 	return json_string(s);
 }
@@ -89,12 +92,16 @@ static void add_json(struct listing *l, const struct fmfs_pool_rec *pool,
 	cli_json_set(obj, "uuid", json_uuid(pool->uuid));
 	cli_json_set(obj, "roots", cli_json_u64(pool->nroots));
 	cli_json_set(obj, "size", st ? json_integer(st->st_size) : json_null());
-	cli_json_set(obj, "disk", st ? json_integer(512ll * st->st_blocks) : json_null());
-	cli_json_set(obj, "created", pool->created_ns == 0 ? json_null() :
-		     json_time((time_t)(pool->created_ns / 1000000000u),
-			       (long)(pool->created_ns % 1000000000u)));
-	cli_json_set(obj, "modified", !st ? json_null() :
-		     json_time(st->st_mtim.tv_sec, st->st_mtim.tv_nsec));
+	cli_json_set(obj, "disk",
+		     st ? json_integer(512ll * st->st_blocks) : json_null());
+	cli_json_set(obj, "created",
+		     pool->created_ns == 0
+			     ? json_null()
+			     : json_time((time_t)(pool->created_ns / 1000000000u),
+					 (long)(pool->created_ns % 1000000000u)));
+	cli_json_set(obj, "modified",
+		     !st ? json_null()
+			 : json_time(st->st_mtim.tv_sec, st->st_mtim.tv_nsec));
 	cli_json_list_add(&l->json, obj);
 }
 
@@ -119,8 +126,8 @@ static void add_row(struct listing *l, const struct fmfs_pool_rec *pool,
 	table_add(t, st ? cli_printf("%lld", 512ll * st->st_blocks) : cli_printf("?"));
 	table_add(t, cli_printf("%llu", (unsigned long long)pool->nroots));
 	table_add(t, st ? short_time(st->st_mtime) : cli_printf("?"));
-	table_add(t, *parent ? cli_printf("%s <- %s", name, parent) :
-			       cli_printf("%s", name));
+	table_add(t, *parent ? cli_printf("%s <- %s", name, parent)
+			     : cli_printf("%s", name));
 	free(name);
 	free(parent);
 }
@@ -128,8 +135,8 @@ static void add_row(struct listing *l, const struct fmfs_pool_rec *pool,
 /* The daemon's word is not enough to look at files outside of its mount. */
 static bool leaves_mount(const char *name)
 {
-	return name[0] == '/' || strcmp(name, "..") == 0 || strncmp(name, "../", 3) == 0 ||
-	       strstr(name, "/../") ||
+	return name[0] == '/' || strcmp(name, "..") == 0 ||
+	       strncmp(name, "../", 3) == 0 || strstr(name, "/../") ||
 	       (strlen(name) > 3 && strcmp(name + strlen(name) - 3, "/..") == 0);
 }
 
@@ -150,7 +157,7 @@ static int add_pool(const struct fmfs_pool_rec *pool, void *arg)
 	}
 	known = fstatat(l->root_fd, pool->name, &st, AT_SYMLINK_NOFOLLOW) == 0;
 	if (!known && errno == ENOENT)
-		return 0;	/* removed since the catalog was asked */
+		return 0; /* removed since the catalog was asked */
 	if (!known)
 		l->status = cli_fail_errno(pool->name, -errno);
 	if (l->form == JSON)

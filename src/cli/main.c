@@ -39,7 +39,7 @@ static const struct verb verb_help = {
 };
 
 static const struct verb *const verbs[] = {
-	&verb_mount, &verb_umount, &verb_info, &verb_ls,
+	&verb_mount, &verb_umount,   &verb_info, &verb_ls,
 	&verb_roots, &verb_snapshot, &verb_help,
 };
 #define NVERBS (sizeof(verbs) / sizeof(verbs[0]))
@@ -132,7 +132,7 @@ int main(int argc, char **argv)
 	const char *slash = strrchr(name, '/');
 
 	keep_standard_fds();
-	setlocale(LC_CTYPE, "C.UTF-8");	/* for the width of characters only */
+	setlocale(LC_CTYPE, "C.UTF-8"); /* for the width of characters only */
 	if (strcmp(slash ? slash + 1 : name, "mount.fmfs") == 0)
 		return cli_close_stdout(fmfs_mount_main(argc, argv));
 	return cli_close_stdout(run(argc, argv));

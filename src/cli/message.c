@@ -51,8 +51,9 @@ int cli_fail_errno(const char *thing, int err)
 	case ENOTTY:
 		return cli_fail(thing, "not on an fmfs mount");
 	case EPROTO:
-		return cli_fail(thing, "the daemon of this mount answers in a way that this"
-				       " version does not understand");
+		return cli_fail(thing,
+				"the daemon of this mount answers in a way that this"
+				" version does not understand");
 	default:
 		return cli_fail(thing, "%s", strerror(-err));
 	}
@@ -60,13 +61,15 @@ int cli_fail_errno(const char *thing, int err)
 
 int cli_help(const struct verb *verb)
 {
-	printf("Usage: fmfs %s\n\n%s.\n\n%s", verb->synopsis, verb->summary, verb->help);
+	printf("Usage: fmfs %s\n\n%s.\n\n%s", verb->synopsis, verb->summary,
+	       verb->help);
 	return CLI_OK;
 }
 
 int cli_usage(const struct verb *verb)
 {
-	fprintf(stderr, "Usage: fmfs %s\nTry 'fmfs help %s'.\n", verb->synopsis, verb->name);
+	fprintf(stderr, "Usage: fmfs %s\nTry 'fmfs help %s'.\n", verb->synopsis,
+		verb->name);
 	return CLI_USAGE;
 }
 

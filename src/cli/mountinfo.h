@@ -10,8 +10,8 @@
 
 struct mount_entry {
 	dev_t dev;
-	char *point;		/* absolute */
-	char *source;		/* fmfs: the store */
+	char *point;  /* absolute */
+	char *source; /* fmfs: the store */
 	bool is_fmfs;
 };
 

@@ -30,14 +30,15 @@ static int add_root(const struct fmfs_root_rec *root, void *arg)
 
 	if (roots->n == roots->max) {
 		roots->max = roots->max ? 2 * roots->max : 64;
-		roots->root = cli_realloc(roots->root, roots->max, sizeof(*roots->root));
+		roots->root =
+			cli_realloc(roots->root, roots->max, sizeof(*roots->root));
 	}
 	roots->root[roots->n++] = *root;
 	return 0;
 }
 
 _Static_assert(sizeof(((struct fmfs_root_rec *)0)->name) == FM_ROOT_NAME_LEN &&
-	       sizeof(((struct fmfs_root_rec *)0)->type) == FM_ROOT_TYPE_LEN,
+		       sizeof(((struct fmfs_root_rec *)0)->type) == FM_ROOT_TYPE_LEN,
 	       "records of the same width");
 
 static int add_inspected(const struct pool_root *root, void *arg)
@@ -66,8 +67,9 @@ static void print_table(const struct roots *roots)
 		table_add(&t, cli_escape(root->name));
 		table_add(&t, cli_escape(*root->type ? root->type : "-"));
 		table_add(&t, cli_printf("%llu", (unsigned long long)root->off));
-		table_add(&t, root->size ? cli_printf("%llu", (unsigned long long)root->size) :
-					   cli_printf("-"));
+		table_add(&t, root->size ? cli_printf("%llu",
+						      (unsigned long long)root->size)
+					 : cli_printf("-"));
 	}
 	table_print(&t);
 	table_free(&t);
@@ -84,7 +86,8 @@ static void print_json(const struct roots *roots)
 		cli_json_text(obj, "name", root->name);
 		cli_json_text(obj, "type", root->type);
 		cli_json_set(obj, "offset", cli_json_u64(root->off));
-		cli_json_set(obj, "size", root->size ? cli_json_u64(root->size) : json_null());
+		cli_json_set(obj, "size",
+			     root->size ? cli_json_u64(root->size) : json_null());
 		cli_json_list_add(&list, obj);
 	}
 	cli_json_list_end(&list);
@@ -101,7 +104,8 @@ static int check_pool(const char *path, int fd)
 		return cli_fail_errno(path, -errno);
 	if (!S_ISREG(st.st_mode))
 		return cli_fail(path, "%s, not a pool",
-				S_ISDIR(st.st_mode) ? "a directory" : "not a regular file");
+				S_ISDIR(st.st_mode) ? "a directory"
+						    : "not a regular file");
 	ret = inspect_pool(fd, &info);
 	if (ret < 0)
 		return cli_fail_errno(path, ret);

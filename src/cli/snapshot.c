@@ -18,14 +18,16 @@ static int explain(const char *pool, const char *snapshot, int err)
 {
 	switch (err) {
 	case EBUSY:
-		return cli_fail(pool, "a program has it open for writing, and this store cannot"
-				      " share blocks between files (no reflink): try again when"
-				      " the program has closed it");
+		return cli_fail(
+			pool, "a program has it open for writing, and this store cannot"
+			      " share blocks between files (no reflink): try again when"
+			      " the program has closed it");
 	case EEXIST:
 		return cli_fail(snapshot, "exists already");
 	case EPERM:
-		return cli_fail(pool, "not allowed: a snapshot needs a pool (not a snapshot)"
-				      " that you own or may read and write");
+		return cli_fail(pool,
+				"not allowed: a snapshot needs a pool (not a snapshot)"
+				" that you own or may read and write");
 	case EXDEV:
 		return cli_fail(pool, "not on an fmfs mount");
 	case ENOSPC:

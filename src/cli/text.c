@@ -44,16 +44,25 @@ void *cli_realloc(void *p, size_t n, size_t size)
 
 /* --- UTF-8 ---------------------------------------------------------------- */
 
+/* Bytes of the character that starts with `first`; 0 if none does. */
+static size_t char_len(uint8_t first)
+{
+	if (first < 0x80)
+		return 1;
+	if (first < 0xc2 || first > 0xf4)
+		return 0;
+	return first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+}
+
 /*
  * The character that s begins with, and its length in bytes: 0 if that is no
  * UTF-8 (overlong, a surrogate, beyond Unicode, cut short).
  */
 static size_t decode(const char *s, uint32_t *c)
 {
-	const uint8_t *p = (const uint8_t *)s;
 	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	size_t len = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 :
-		     p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
+	const uint8_t *p = (const uint8_t *)s;
+	size_t len = char_len(p[0]);
 
 	if (len <= 1) {
 		*c = p[0];
@@ -73,9 +82,9 @@ static size_t decode(const char *s, uint32_t *c)
 /* Moves the cursor, changes colours, breaks lines, or turns text around. */
 static bool disturbs(uint32_t c)
 {
-	return c < 0x20 || (c >= 0x7f && c < 0xa0) ||	/* C0, DEL, C1 */
+	return c < 0x20 || (c >= 0x7f && c < 0xa0) || /* C0, DEL, C1 */
 	       c == 0x061c || c == 0x200e || c == 0x200f ||
-	       (c >= 0x2028 && c <= 0x202e) ||		/* lines, direction */
+	       (c >= 0x2028 && c <= 0x202e) || /* lines, direction */
 	       (c >= 0x2066 && c <= 0x2069) || c == 0xfeff;
 }
 
@@ -219,7 +228,8 @@ void table_add(struct table *t, char *cell)
 }
 
 /* No blanks after the last column: it may be long. */
-static void print_cell(const struct table *t, size_t column, size_t width, const char *s)
+static void print_cell(const struct table *t, size_t column, size_t width,
+		       const char *s)
 {
 	size_t own = cli_width(s);
 	int pad = (int)(width > own ? width - own : 0);

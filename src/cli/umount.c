@@ -59,7 +59,7 @@ static int open_daemon(const char *point, uint64_t *pid)
 	int ret = fd < 0 ? -errno : ask_info(fd, &info);
 
 	if (fd >= 0)
-		close(fd);	/* it would keep the mount busy */
+		close(fd); /* it would keep the mount busy */
 	if (ret != 0 || info.pid == 0 || info.pid > INT32_MAX)
 		return -1;
 	*pid = info.pid;
@@ -101,8 +101,10 @@ static int explain(const char *point, int ret)
 	if (ret != -EBUSY)
 		return cli_fail_errno(point, ret);
 	quoted = cli_escape(point);
-	cli_fail(point, "in use: end the programs that have files open there"
-			" ('fuser -vm %s' shows them), or unmount with -l", quoted);
+	cli_fail(point,
+		 "in use: end the programs that have files open there"
+		 " ('fuser -vm %s' shows them), or unmount with -l",
+		 quoted);
 	free(quoted);
 	return CLI_FAILED;
 }
@@ -118,8 +120,10 @@ static int wait_for_daemon(const char *point, int pidfd, uint64_t pid)
 	while (n < 0 && errno == EINTR);
 	if (n > 0)
 		return CLI_OK;
-	return cli_fail(point, "unmounted, but its daemon (process %llu) is still running"
-			       " after %d seconds", (unsigned long long)pid, WAIT_MS / 1000);
+	return cli_fail(point,
+			"unmounted, but its daemon (process %llu) is still running"
+			" after %d seconds",
+			(unsigned long long)pid, WAIT_MS / 1000);
 }
 
 static int unmount(const char *point, bool lazy)

@@ -53,7 +53,8 @@ static int set_up(void **state)
 	return 0;
 }
 
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+static int remove_entry(const char *path, const struct stat *st, int type,
+			struct FTW *ftw)
 {
 	(void)st;
 	(void)type;
@@ -73,12 +74,12 @@ static int tear_down(void **state)
 }
 
 /* Success, or the catalog's own words in the test's failure. */
-#define assert_ok(call) \
-	do { \
-		int ok_ret = (call); \
-		if (ok_ret != 0) \
-			fail_msg("%s: %d (%s): %s", #call, ok_ret, \
-				 strerror(-ok_ret), catalog_errmsg()); \
+#define assert_ok(call)                                                               \
+	do {                                                                          \
+		int ok_ret = (call);                                                  \
+		if (ok_ret != 0)                                                      \
+			fail_msg("%s: %d (%s): %s", #call, ok_ret, strerror(-ok_ret), \
+				 catalog_errmsg());                                   \
 	} while (0)
 
 static struct catalog *open_db(bool want_fresh)
@@ -299,7 +300,7 @@ static void put_get_returns_every_field(void **state)
 	pools[3].nroots = 99;
 	for (size_t i = 0; i < 4; i++)
 		assert_ok(catalog_put(c, &pools[i], NULL, 0));
-	pools[3].nroots = 0;	/* the catalog counts for itself */
+	pools[3].nroots = 0; /* the catalog counts for itself */
 	for (size_t i = 0; i < 4; i++)
 		assert_int_equal(catalog_get(c, pools[i].name, same_as, &pools[i]), 5);
 	catalog_close(c);
@@ -317,8 +318,13 @@ static void put_replaces_every_field(void **state)
 	(void)state;
 	assert_ok(catalog_put(c, &pool, NULL, 0));
 	pool = (struct catalog_pool){
-		.name = "a", .kind = CATALOG_DAMAGED, .why = "w", .ino = 1,
-		.created_ns = 2, .stamp_ns = 3, .parent = "p",
+		.name = "a",
+		.kind = CATALOG_DAMAGED,
+		.why = "w",
+		.ino = 1,
+		.created_ns = 2,
+		.stamp_ns = 3,
+		.parent = "p",
 	};
 	assert_ok(catalog_put(c, &pool, NULL, 0));
 	assert_int_equal(catalog_get(c, "a", same_as, &pool), 5);
@@ -345,9 +351,19 @@ static void get_unknown_is_enoent(void **state)
 static void names_are_any_bytes(void **state)
 {
 	static const char *const names[] = {
-		"it's", "\"quoted\"", "a\nb", "'; DROP TABLE pool; --", "%s%n",
-		"\xc3\xa9\xe2\x82\xac\xf0\x9f\x8d\x8e", "\xff\xfe\x80", "\xc3", "\x01\x1b[31m",
-		" ", "dir/pool@tag", "A", "a",
+		"it's",
+		"\"quoted\"",
+		"a\nb",
+		"'; DROP TABLE pool; --",
+		"%s%n",
+		"\xc3\xa9\xe2\x82\xac\xf0\x9f\x8d\x8e",
+		"\xff\xfe\x80",
+		"\xc3",
+		"\x01\x1b[31m",
+		" ",
+		"dir/pool@tag",
+		"A",
+		"a",
 	};
 	char longest[256];
 	struct catalog *c = open_db(true);
@@ -382,7 +398,8 @@ static void names_are_any_bytes(void **state)
 
 static void bad_arguments_are_einval(void **state)
 {
-	struct catalog_root nameless = { "", "t", 1, 1 }, typeless = { "r", NULL, 1, 1 };
+	struct catalog_root nameless = { "", "t", 1, 1 },
+			    typeless = { "r", NULL, 1, 1 };
 	struct catalog_pool pool = live("a"), unnamed = live("");
 	struct catalog *c = open_db(true);
 
@@ -406,10 +423,13 @@ static void bad_arguments_are_einval(void **state)
 static void roots_follow_each_put(void **state)
 {
 	struct catalog_root first[] = {
-		{ "z", "struct z", 16, 32 }, { "b", "", 4096, 0 }, { "m", "t", 0, 0 },
+		{ "z", "struct z", 16, 32 },
+		{ "b", "", 4096, 0 },
+		{ "m", "t", 0, 0 },
 	};
 	struct catalog_root second[] = {
-		{ "b", "new type", 4096, 0 }, { "a", "x", 1ull << 40, UINT64_MAX },
+		{ "b", "new type", 4096, 0 },
+		{ "a", "x", 1ull << 40, UINT64_MAX },
 		{ "z", "struct z", 16, 32 },
 	};
 	struct catalog_pool pool = live("p");
@@ -420,8 +440,9 @@ static void roots_follow_each_put(void **state)
 	expect_roots(c, "p", "b::4096:0|m:t:0:0|z:struct z:16:32");
 	assert_int_equal(nroots(c, "p"), 3);
 	assert_ok(catalog_put(c, &pool, second, 3));
-	expect_roots(c, "p", "a:x:1099511627776:18446744073709551615|"
-			     "b:new type:4096:0|z:struct z:16:32");
+	expect_roots(c, "p",
+		     "a:x:1099511627776:18446744073709551615|"
+		     "b:new type:4096:0|z:struct z:16:32");
 	assert_ok(catalog_put(c, &pool, second, 1));
 	expect_roots(c, "p", "b:new type:4096:0");
 	assert_int_equal(nroots(c, "p"), 1);
@@ -434,7 +455,10 @@ static void roots_follow_each_put(void **state)
 static void roots_of_one_name_the_first_counts(void **state)
 {
 	struct catalog_root roots[] = {
-		{ "r", "one", 1, 1 }, { "q", "", 5, 5 }, { "r", "two", 2, 2 }, { "r", "three", 3, 3 },
+		{ "r", "one", 1, 1 },
+		{ "q", "", 5, 5 },
+		{ "r", "two", 2, 2 },
+		{ "r", "three", 3, 3 },
 	};
 	struct catalog_pool pool = live("p");
 	struct catalog *c = open_db(true);
@@ -471,7 +495,9 @@ static void roots_are_of_their_pool(void **state)
 
 static void roots_list_after_and_stop(void **state)
 {
-	struct catalog_root roots[] = { { "a", "", 1, 0 }, { "b", "", 2, 0 }, { "c", "", 3, 0 } };
+	struct catalog_root roots[] = { { "a", "", 1, 0 },
+					{ "b", "", 2, 0 },
+					{ "c", "", 3, 0 } };
 	struct catalog_pool pool = live("p");
 	struct list l = { .stop_after = 1 };
 	struct catalog *c = open_db(true);
@@ -494,7 +520,8 @@ static struct catalog_root *many_roots(size_t n, char (*names)[16])
 	for (size_t i = 0; i < n; i++) {
 		/* in no order of name */
 		snprintf(names[i], sizeof(names[i]), "r%zu", i * 7919 % n);
-		roots[i] = (struct catalog_root){ names[i], "struct thing", i * 16, 16 };
+		roots[i] =
+			(struct catalog_root){ names[i], "struct thing", i * 16, 16 };
 	}
 	return roots;
 }
@@ -517,7 +544,7 @@ static void roots_ten_thousand(void **state)
 	start = seconds();
 	assert_ok(catalog_put(c, &pool, roots, N));
 	again = seconds() - start;
-	assert_int_equal(file_len(DB "-wal"), wal);	/* nothing written */
+	assert_int_equal(file_len(DB "-wal"), wal); /* nothing written */
 	print_message("# 10,000 roots: first put %.1f ms, unchanged %.1f ms\n",
 		      first * 1e3, again * 1e3);
 	roots[5000].off++;
@@ -711,8 +738,9 @@ static void group_of_100000_pools_is_quick(void **state)
 	reopen = seconds() - start;
 	expect_pools(c, "pool-099998", "pool-099999");
 	catalog_close(c);
-	print_message("# 100,000 pools: fill %.2f s, again %.2f s, checked open %.3f s\n",
-		      fill, again, reopen);
+	print_message(
+		"# 100,000 pools: fill %.2f s, again %.2f s, checked open %.3f s\n",
+		fill, again, reopen);
 	/* Bounds for the slowest machine, under any tool. */
 	assert_true(fill < 15);
 	assert_true(reopen < 5);
@@ -962,7 +990,8 @@ static void planted_trigger_does_not_run(void **state)
 
 	(void)state;
 	fill_some(1);
-	run_sql(DB, "CREATE TRIGGER t AFTER INSERT ON event BEGIN DELETE FROM pool; END");
+	run_sql(DB,
+		"CREATE TRIGGER t AFTER INSERT ON event BEGIN DELETE FROM pool; END");
 	c = open_db(false);
 	assert_ok(catalog_note(c, "create", "x", NULL));
 	expect_pools(c, NULL, "pool-0");
@@ -1018,8 +1047,11 @@ static int count_tables(sqlite3 *db)
 	sqlite3_stmt *stmt;
 	int n;
 
-	assert_int_equal(sqlite3_prepare_v2(db, "SELECT count(*) FROM sqlite_master WHERE"
-					    " type = 'table'", -1, &stmt, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_prepare_v2(db,
+					    "SELECT count(*) FROM sqlite_master WHERE"
+					    " type = 'table'",
+					    -1, &stmt, NULL),
+			 SQLITE_OK);
 	assert_int_equal(sqlite3_step(stmt), SQLITE_ROW);
 	n = sqlite3_column_int(stmt, 0);
 	sqlite3_finalize(stmt);
@@ -1145,7 +1177,8 @@ static void busy_database_is_ebusy(void **state)
 
 	(void)state;
 	put(c, "a");
-	assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL),
+			 SQLITE_OK);
 	start = seconds();
 	assert_int_equal(catalog_put(c, &pool, NULL, 0), -EBUSY);
 	assert_true(seconds() - start < 5);
@@ -1223,13 +1256,15 @@ static void threads_share_one_catalog(void **state)
 	(void)state;
 	for (int i = 0; i < NTHREADS; i++) {
 		workers[i] = (struct worker){ .c = c, .id = i };
-		assert_int_equal(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
+		assert_int_equal(pthread_create(&threads[i], NULL, work, &workers[i]),
+				 0);
 	}
 	for (int i = 0; i < NTHREADS; i++)
 		pthread_join(threads[i], NULL);
 	for (int i = 0; i < NTHREADS; i++)
 		if (workers[i].failed)
-			fail_msg("thread %d: %s: %s", i, workers[i].failed, catalog_errmsg());
+			fail_msg("thread %d: %s: %s", i, workers[i].failed,
+				 catalog_errmsg());
 	assert_ok(catalog_each_pool(c, NULL, count_one, &n));
 	assert_int_equal(n, NTHREADS * NROUNDS / 2);
 	catalog_close(c);

@@ -50,8 +50,10 @@ static void escape_disarms_what_disturbs(void **state)
 	expect_escaped("a\\b", "a\\\\b");
 	expect_escaped("\a\b\t\n\v\f\r", "\\a\\b\\t\\n\\v\\f\\r");
 	expect_escaped("\x1b[31m\x7f", "\\033[31m\\177");
-	expect_escaped("\xc2\x9b" "31m", "\\302\\23331m");		/* C1: CSI */
-	expect_escaped("\xe2\x80\xae", "\\342\\200\\256");		/* right to left */
+	expect_escaped("\xc2\x9b"
+		       "31m",
+		       "\\302\\23331m");                   /* C1: CSI */
+	expect_escaped("\xe2\x80\xae", "\\342\\200\\256"); /* right to left */
 	expect_escaped("\xe2\x81\xa6", "\\342\\201\\246");
 	expect_escaped("\xef\xbb\xbf", "\\357\\273\\277");
 }
@@ -61,12 +63,12 @@ static void escape_spells_out_what_is_no_utf8(void **state)
 	(void)state;
 	expect_escaped("a\xff", "a\\377");
 	expect_escaped("\xc3", "\\303");
-	expect_escaped("\xe2\x82", "\\342\\202");			/* cut short */
-	expect_escaped("\xc0\x80", "\\300\\200");			/* overlong */
+	expect_escaped("\xe2\x82", "\\342\\202"); /* cut short */
+	expect_escaped("\xc0\x80", "\\300\\200"); /* overlong */
 	expect_escaped("\xc1\xbf\xe0\x9f\xbf", "\\301\\277\\340\\237\\277");
 	expect_escaped("\xf0\x8f\xbf\xbf", "\\360\\217\\277\\277");
-	expect_escaped("\xed\xa0\x80", "\\355\\240\\200");		/* a surrogate */
-	expect_escaped("\xf4\x90\x80\x80", "\\364\\220\\200\\200");	/* beyond */
+	expect_escaped("\xed\xa0\x80", "\\355\\240\\200");          /* a surrogate */
+	expect_escaped("\xf4\x90\x80\x80", "\\364\\220\\200\\200"); /* beyond */
 	expect_escaped("\x80x\xe2\x82\xac", "\\200x\xe2\x82\xac");
 }
 
@@ -115,8 +117,10 @@ static void json_is_exact_or_says_the_bytes(void **state)
 	(void)state;
 	expect_json("", "{\"name\":\"\"}");
 	expect_json("a\n\x1b\"\\\xc3\xa9", "{\"name\":\"a\\n\\u001B\\\"\\\\\\u00E9\"}");
-	expect_json("a\xff\xc3", "{\"name\":\"a\\uFFFD\\uFFFD\",\"name_hex\":\"61ffc3\"}");
-	expect_json("\xed\xa0\x80", "{\"name\":\"\\uFFFD\\uFFFD\\uFFFD\",\"name_hex\":\"eda080\"}");
+	expect_json("a\xff\xc3",
+		    "{\"name\":\"a\\uFFFD\\uFFFD\",\"name_hex\":\"61ffc3\"}");
+	expect_json("\xed\xa0\x80",
+		    "{\"name\":\"\\uFFFD\\uFFFD\\uFFFD\",\"name_hex\":\"eda080\"}");
 }
 
 static void json_numbers_stop_at_the_largest(void **state)
@@ -139,7 +143,7 @@ static struct {
 	struct fmfs_info info;
 	struct fmfs_list list[3];
 	struct fmfs_roots roots[3];
-	unsigned int npages;	/* asked for so far */
+	unsigned int npages; /* asked for so far */
 	char after[3][FMFS_NAME_LEN];
 } daemon_;
 
@@ -295,7 +299,8 @@ static void endless_strings_are_eproto(void **state)
 	assert_int_equal(ask_pools(3, join_pool, got), -EPROTO);
 	reset_daemon(NULL);
 	say_root(0, "a");
-	memset(daemon_.roots[0].root[0].type, 'x', sizeof(daemon_.roots[0].root[0].type));
+	memset(daemon_.roots[0].root[0].type, 'x',
+	       sizeof(daemon_.roots[0].root[0].type));
 	assert_int_equal(ask_roots(3, join_root, got), -EPROTO);
 	assert_string_equal(got, "");
 }

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the tests of the heap share: cmocka, an empty working directory for each
+ * case, and running a piece of a case in a child.  Knows nothing of pools.
+ */
+#ifndef FM_TESTS_SCRATCH_H
+#define FM_TESTS_SCRATCH_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define P "pool"	/* the pool that most cases use */
+
+struct scratch {
+	char path[256];
+	int old_cwd;
+};
+
+static inline int scratch_make(void **state)
+{
+	struct scratch *s = calloc(1, sizeof(*s));
+	const char *tmp = getenv("TMPDIR");
+
+	if (s == NULL)
+		return -1;
+	snprintf(s->path, sizeof(s->path), "%s/fmalloc-test.XXXXXX",
+		 tmp != NULL && *tmp != '\0' ? tmp : "/tmp");
+	s->old_cwd = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (s->old_cwd < 0 || mkdtemp(s->path) == NULL || chdir(s->path) != 0)
+		return -1;
+	*state = s;
+	return 0;
+}
+
+/* Cases make files only, no folders with something in them. */
+static inline int scratch_remove(void **state)
+{
+	struct scratch *s = *state;
+	DIR *dir = opendir(".");
+	struct dirent *e;
+	int rc;
+
+	while (dir != NULL && (e = readdir(dir)) != NULL)
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
+		    unlink(e->d_name) != 0)
+			rmdir(e->d_name);
+	closedir(dir);
+	rc = fchdir(s->old_cwd);
+	close(s->old_cwd);
+	rc |= rmdir(s->path);
+	free(s);
+	return rc;
+}
+
+#define scratch_test(fn) cmocka_unit_test_setup_teardown(fn, scratch_make, scratch_remove)
+
+/*
+ * In a child: a check that fails says where and ends the child with status 1;
+ * cmocka's assertions belong to the parent.
+ */
+#define child_check(cond) \
+	do { \
+		if (!(cond)) { \
+			fprintf(stderr, "# child: %s:%d: %s (errno %d)\n", \
+				__FILE__, __LINE__, #cond, errno); \
+			_exit(1); \
+		} \
+	} while (0)
+
+static inline pid_t child_start(void (*fn)(void *arg), void *arg)
+{
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		alarm(60);
+		fn(arg);
+		_exit(0);
+	}
+	return pid;
+}
+
+/* The wait status of the child. */
+static inline int child_wait(pid_t pid)
+{
+	int status = -1;
+
+	while (waitpid(pid, &status, 0) < 0)
+		assert_int_equal(errno, EINTR);
+	return status;
+}
+
+static inline void child_run(void (*fn)(void *arg), void *arg)
+{
+	assert_int_equal(child_wait(child_start(fn, arg)), 0);
+}
+
+static inline uint64_t file_size(const char *path)
+{
+	struct stat st;
+
+	assert_int_equal(stat(path, &st), 0);
+	return st.st_size;
+}
+
+/* A file of these bytes, from its start. */
+static inline void file_make(const char *path, const void *bytes, size_t len)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, bytes, len), len);
+	assert_int_equal(close(fd), 0);
+}
+
+static inline void file_write(const char *path, uint64_t off, const void *bytes, size_t len)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, bytes, len, off), len);
+	assert_int_equal(close(fd), 0);
+}
+
+static inline void file_read(const char *path, uint64_t off, void *bytes, size_t len)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, bytes, len, off), len);
+	assert_int_equal(close(fd), 0);
+}
+
+/* FNV-1a of the contents. */
+static inline uint64_t file_sum(const char *path)
+{
+	static unsigned char buf[1 << 16];
+	uint64_t sum = 0xcbf29ce484222325u;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n, i;
+
+	assert_true(fd >= 0);
+	while ((n = read(fd, buf, sizeof(buf))) > 0)
+		for (i = 0; i < n; i++)
+			sum = (sum ^ buf[i]) * 0x100000001b3u;
+	close(fd);
+	return sum;
+}
+
+/* A generator with a state of its own, so that a failure can be repeated. */
+static inline uint64_t rnd(uint64_t *state)
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15u;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+	return z ^ z >> 31;
+}
+
+#endif

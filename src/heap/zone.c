@@ -825,6 +825,8 @@ int zone_resize_huge(struct fm_heap *h, uint64_t off, uint64_t want)
 	uint64_t len, end;
 	int rc = 0;
 
+	if (want > h->map_len)	/* and what follows cannot overflow */
+		return -ENOSPC;
 	want = align_up(want, FM_PAGE_LEN);
 	pthread_mutex_lock(&h->page_lock);
 	len = zone_huge_len(h, off);

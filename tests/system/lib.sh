@@ -41,7 +41,7 @@ clean_up()
 	rm -rf --one-file-system "$work"
 }
 trap clean_up EXIT
-trap 'exit 1' INT TERM HUP
+trap 'exit 1' INT TERM HUP PIPE
 
 skip_all()
 {
@@ -66,10 +66,10 @@ need_program()
 # mount_store STORE MNT [OPTION...]: both relative to $work, made if missing.
 mount_store()
 {
-	store=$1 mnt=$2
+	lib_store=$1 lib_mnt=$2
 	shift 2
-	mkdir -p "$store" "$mnt"
-	fmfs mount "$store" "$mnt" "$@"
+	mkdir -p "$lib_store" "$lib_mnt"
+	fmfs mount "$lib_store" "$lib_mnt" "$@"
 }
 
 umount_store()
@@ -161,6 +161,12 @@ wait_for()
 		[ $tries -gt 0 ] || return 1
 		sleep 0.05
 	done
+}
+
+# The process has ended, though perhaps nobody has asked yet how.
+has_ended()
+{
+	[ ! -e "/proc/$1" ] || grep -q '^State:[[:space:]]*[ZX]' "/proc/$1/status"
 }
 
 done_testing()

@@ -78,6 +78,7 @@ struct root_index {
 	size_t nfree, free_cap;
 	uint64_t last_page_off;
 	uint64_t seq;		/* highest in use */
+	uint64_t nbad;		/* slots that are damaged */
 	bool ready;
 };
 

@@ -159,13 +159,14 @@ static int index_slot(void *arg, uint64_t off, const struct fm_root_disk *slot)
 	hash = hash_name(slot->name);
 	i = index_find(h, slot->name, hash);
 	other = ri->slot_off[i];
-	/* Two of one name: a process died, or is busy, replacing a root. */
+	/* Two of one name: a process died, or is busy, replacing a root.  The
+	 * loser is freed in the file only once the whole chain proved sound. */
 	if (other != 0 && slot_at(h, other)->seq > slot->seq)
-		return retire_slot(h, off);
+		return add_free_slot(ri, off);
 	ri->slot_off[i] = off;
 	ri->hash[i] = hash;
 	if (other != 0)
-		return retire_slot(h, other);
+		return add_free_slot(ri, other);
 	ri->nused++;
 	return 0;
 }
@@ -199,6 +200,11 @@ void root_close(struct fm_heap *h)
 	memset(ri, 0, sizeof(*ri));
 }
 
+static void store_word(struct fm_rootpage_disk *page, unsigned i, const uint64_t *word)
+{
+	__atomic_store_n((uint64_t *)page + i, word[i], __ATOMIC_RELEASE);
+}
+
 /* Make the first page in the region, which is all zero. */
 static void make_region(struct fm_heap *h)
 {
@@ -208,15 +214,29 @@ static void make_region(struct fm_heap *h)
 		.self_off = FM_APP_OFF,
 		.nslots = FM_APP_NSLOTS,
 	};
-	uint64_t magic;
+	uint64_t word[4];
 
-	memcpy(&magic, FM_ROOT_MAGIC, sizeof(magic));
-	memcpy(head.magic, &magic, sizeof(magic));
-	page->self_off = head.self_off;
-	page->nslots = head.nslots;
-	page->crc = rootscan_page_crc(&head);
-	/* The magic last: without it the region is the program's. */
-	__atomic_store_n((uint64_t *)page->magic, magic, __ATOMIC_RELEASE);
+	memcpy(head.magic, FM_ROOT_MAGIC, sizeof(head.magic));
+	head.crc = rootscan_page_crc(&head);
+	memcpy(word, &head, sizeof(word));
+	/*
+	 * The word of nslots and crc, then that of self_off; the magic last:
+	 * without it the region is the program's.  Killed in between, rootscan
+	 * knows what is there.
+	 */
+	store_word(page, 3, word);
+	store_word(page, 1, word);
+	store_word(page, 0, word);
+}
+
+/* Free, in the file, what lost to another slot of its name. */
+static void free_losers(struct fm_heap *h)
+{
+	size_t i;
+
+	for (i = 0; i < h->roots.nfree; i++)
+		if (slot_at(h, h->roots.free_off[i])->state == FM_ROOT_USED)
+			set_state(slot_at(h, h->roots.free_off[i]), FM_ROOT_FREE);
 }
 
 /* 0, 1 (there are no roots, and not to be a page for them), or -errno. */
@@ -240,7 +260,10 @@ static int index_make(struct fm_heap *h, bool make_page)
 		root_close(h);
 		return rc;
 	}
+	if (h->writable)
+		free_losers(h);
 	h->roots.last_page_off = scan.last_page_off;
+	h->roots.nbad = scan.nbad;
 	h->roots.ready = true;
 	return 0;
 }
@@ -323,8 +346,12 @@ static int set_locked(struct fm_heap *h, const char *name, uint64_t off,
 	return retire_slot(h, old);
 }
 
-static int no_root(const char *name)
+/* A root that is not found may be one of those that cannot be read. */
+static int no_root(const struct root_index *ri, const char *name)
 {
+	if (ri->nbad > 0)
+		return err_set(EUCLEAN, "the pool is damaged: %" PRIu64 " of its named"
+			       " roots, and '%s' may be one", ri->nbad, name);
 	return err_set(ENOENT, "there is no root '%s'", name);
 }
 
@@ -341,7 +368,7 @@ static int remove_locked(struct fm_heap *h, const char *name)
 	i = rc == 0 ? index_find(h, name, hash_name(name)) : 0;
 	old = rc == 0 ? ri->slot_off[i] : 0;
 	if (old == 0)
-		return no_root(name);
+		return no_root(ri, name);
 	index_remove(ri, i);
 	return retire_slot(h, old);
 }
@@ -398,7 +425,7 @@ int root_remove(struct fm_heap *h, const char *name)
 
 /* --- reading ----------------------------------------------------------------------- */
 
-/* Copy the slot of the name: 0, 1 (there is none), or -errno. */
+/* Copy the slot of the name: 0, or -errno. */
 static int find_root(struct fm_heap *h, const char *name, struct fm_root_disk *found)
 {
 	uint64_t off = 0;
@@ -409,9 +436,11 @@ static int find_root(struct fm_heap *h, const char *name, struct fm_root_disk *f
 		off = h->roots.slot_off[index_find(h, name, hash_name(name))];
 	if (off != 0)
 		*found = *slot_at(h, off);
+	else if (rc >= 0)
+		rc = no_root(&h->roots, name);
 	if (!h->writable)
 		root_close(h);
-	return rc < 0 ? rc : off == 0;
+	return rc;
 }
 
 int root_get(struct fm_heap *h, const char *name, const char *type, uint64_t *off)
@@ -429,8 +458,6 @@ int root_get(struct fm_heap *h, const char *name, const char *type, uint64_t *of
 	} while (rc == 0 && slot.crc != rootscan_slot_crc(&slot) && tries++ < 8);
 	if (rc < 0)
 		return rc;
-	if (rc == 1)
-		return no_root(name);
 	if (slot.crc != rootscan_slot_crc(&slot))
 		return err_set(EUCLEAN, "the pool is damaged: bad root '%s'", name);
 	if (type != NULL && strcmp(type, slot.type) != 0)
@@ -472,6 +499,9 @@ int root_each(struct fm_heap *h,
 	rc = index_make(h, false);
 	if (rc == 0)
 		*result = each_indexed(h, fn, arg);
+	if (rc == 0 && *result == 0 && h->roots.nbad > 0)
+		rc = err_set(EUCLEAN, "the pool is damaged: %" PRIu64 " of its named"
+			     " roots", h->roots.nbad);
 	if (!h->writable)
 		root_close(h);
 	pthread_mutex_unlock(&h->root_lock);

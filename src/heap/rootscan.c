@@ -11,6 +11,8 @@
 #include "heap/error.h"
 #include "heap/rootscan.h"
 
+#define ROOTPAGE_LEN_MAX (UINT64_C(1) << 20)
+
 uint32_t rootscan_slot_crc(const struct fm_root_disk *slot)
 {
 	return crc32c(0, &slot->seq, sizeof(*slot) - offsetof(struct fm_root_disk, seq));
@@ -72,6 +74,9 @@ static bool page_sound(const struct rootscan *scan, uint64_t off,
 {
 	uint64_t room = off == FM_APP_OFF ? FM_APP_LEN : scan->heap_end - off;
 
+	/* Or a small file full of holes would keep us busy for days. */
+	if (room > ROOTPAGE_LEN_MAX)
+		room = ROOTPAGE_LEN_MAX;
 	return memcmp(page->magic, FM_ROOT_MAGIC, sizeof(page->magic)) == 0 &&
 	       page->crc == rootscan_page_crc(page) && page->self_off == off &&
 	       page->nslots <= (room - FM_ROOTPAGE_HEAD_LEN) /
@@ -91,6 +96,30 @@ static int bad_page(uint64_t off)
 		       " offset %" PRIu64, off);
 }
 
+/*
+ * Whether a process died making the first page, between one store and the next:
+ * see make_region() in root.c.
+ */
+static bool half_made(const unsigned char *region)
+{
+	struct fm_rootpage_disk head = {
+		.magic = FM_ROOT_MAGIC,
+		.self_off = FM_APP_OFF,
+		.nslots = FM_APP_NSLOTS,
+	};
+	const size_t len = sizeof(head);
+
+	head.crc = rootscan_page_crc(&head);
+	memset(head.magic, 0, sizeof(head.magic));
+	if (region[len] != 0 || memcmp(region + len, region + len + 1,
+				       FM_APP_LEN - len - 1) != 0)
+		return false;
+	if (memcmp(region, &head, len) == 0)
+		return true;
+	head.self_off = 0;
+	return memcmp(region, &head, len) == 0;
+}
+
 /* The first page, if it is one: 0, 1, -EEXIST as rootscan_run(). */
 static int look_at_region(struct rootscan *scan)
 {
@@ -103,6 +132,8 @@ static int look_at_region(struct rootscan *scan)
 	if (memcmp(region, FM_ROOT_MAGIC, 8) == 0)
 		return 0;
 	if (region[0] == 0 && memcmp(region, region + 1, sizeof(region) - 1) == 0)
+		return 1;
+	if (half_made(region))
 		return 1;
 	return err_set(EEXIST, "the application region holds the program's own"
 		       " data, not named roots");

@@ -146,8 +146,9 @@ int map_pool(struct fm_heap *h, uint64_t file_len);
 void map_close(struct fm_heap *h);
 int map_sync(struct fm_heap *h);
 
-/* Make the file have space for [off, off + len), so that no store there can
- * fail for want of it.  The bytes there are not changed, zero if new. */
+/* Make the file have space for [off, off + len), whole pages, so that no store
+ * there can fail for want of it.  The bytes there are not changed, zero if new;
+ * nobody may store into those that are zero meanwhile. */
 int map_reserve(int fd, uint64_t off, uint64_t len);
 /* Give the space of [off, off + len) back; the bytes read as zero then.
  * 0 or -errno; not being able to is no failure of the caller's. */

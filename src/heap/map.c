@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -85,21 +86,37 @@ int map_sync(struct fm_heap *h)
 	return 0;
 }
 
-/* For file systems without fallocate(2): zeroes do as well where all is new. */
+/* Whether the page reads as zeroes: then it may be a hole; or -errno. */
+static int page_is_zero(int fd, uint64_t off)
+{
+	unsigned char page[FM_PAGE_LEN] = { 0 };
+
+	while (pread(fd, page, sizeof(page), off) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return page[0] == 0 && memcmp(page, page + 1, sizeof(page) - 1) == 0;
+}
+
+/* For file systems without fallocate(2).  Nobody stores into the pages that read
+ * as zeroes meanwhile: they are new, or the pool is just being opened. */
 static int reserve_by_zeroes(int fd, uint64_t off, uint64_t len)
 {
-	static const unsigned char zeroes[1 << 16];
+	static const unsigned char zeroes[FM_PAGE_LEN];
+	uint64_t end = off + len;
 	ssize_t n;
+	int rc;
 
-	while (len > 0) {
-		n = pwrite(fd, zeroes, len < sizeof(zeroes) ? len : sizeof(zeroes),
-			   off);
-		if (n < 0 && errno == EINTR)
+	for (; off < end; off += FM_PAGE_LEN) {
+		rc = page_is_zero(fd, off);
+		if (rc < 0)
+			return rc;
+		if (rc == 0)
 			continue;
-		if (n <= 0)
+		do
+			n = pwrite(fd, zeroes, sizeof(zeroes), off);
+		while (n < 0 && errno == EINTR);
+		if (n != sizeof(zeroes))
 			return n < 0 ? -errno : -ENOSPC;
-		off += n;
-		len -= n;
 	}
 	return 0;
 }

@@ -395,8 +395,11 @@ static int load(struct fm_heap *h, uint32_t index)
 
 /* --- growing --------------------------------------------------------------------- */
 
-/* Reserve what pages [from, to) of a zone need: themselves, and their part of
- * the table and of the bitmaps. */
+/*
+ * Reserve what pages [from, to) of a zone need: themselves, and their part of
+ * the table and of the bitmaps.  What pages below `from` share with them there
+ * was reserved with those, and others may be storing into it now.
+ */
 static int reserve_pages(struct fm_heap *h, uint32_t index, uint32_t from, uint32_t to)
 {
 	uint64_t base = index * FM_ZONE_LEN;
@@ -411,9 +414,13 @@ static int reserve_pages(struct fm_heap *h, uint32_t index, uint32_t from, uint3
 	int rc;
 
 	for (i = 0; i < 3; i++) {
-		uint64_t start = align_down(part[i].from, FM_PAGE_LEN);
+		uint64_t start = from == FM_ZONE_HEAD_NPAGES ?
+			align_down(part[i].from, FM_PAGE_LEN) :
+			align_up(part[i].from, FM_PAGE_LEN);
 		uint64_t end = align_up(part[i].to, FM_PAGE_LEN);
 
+		if (start == end)
+			continue;
 		rc = map_reserve(h->fd, part[i].off + start, end - start);
 		if (rc < 0)
 			return rc;

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/align.h"
@@ -124,9 +125,11 @@ static int reserve_by_zeroes(int fd, uint64_t off, uint64_t len)
 int map_reserve(int fd, uint64_t off, uint64_t len)
 {
 	struct rlimit limit;
+	struct stat st;
 
-	/* The kernel would send SIGXFSZ. */
-	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < off + len)
+	/* Beyond its limit the kernel would send SIGXFSZ. */
+	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < off + len &&
+	    (fstat(fd, &st) < 0 || (uint64_t)st.st_size < off + len))
 		return err_set(EFBIG, "the limit on file sizes (ulimit -f) is %" PRIu64
 			       " bytes", (uint64_t)limit.rlim_cur);
 	while (fallocate(fd, 0, off, len) < 0) {

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
+# shellcheck shell=sh disable=SC2034,SC2154 # it shares variables with its users
+#
 # What the scripts of this folder share: where things are, how progress is
 # shown, how a build folder is brought up to date.  To be sourced, by a script
 # that has set `top` to the source tree.

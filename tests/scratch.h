@@ -148,20 +148,61 @@ static inline void file_read(const char *path, uint64_t off, void *bytes, size_t
 	assert_int_equal(close(fd), 0);
 }
 
-/* FNV-1a of the contents. */
+/* The next run of bytes that are not in a hole, from `end` on: false at the end. */
+static inline bool file_next_data(int fd, off_t *start, off_t *end)
+{
+	*start = lseek(fd, *end, SEEK_DATA);
+	if (*start < 0)
+		return false;
+	*end = lseek(fd, *start, SEEK_HOLE);
+	return *end > *start;
+}
+
+/* A sum of the contents (FNV-1a); holes and zeroes are the same. */
 static inline uint64_t file_sum(const char *path)
 {
-	static unsigned char buf[1 << 16];
-	uint64_t sum = 0xcbf29ce484222325u;
+	static uint64_t buf[8192];
+	uint64_t sum = 0xcbf29ce484222325u, prime = 0x100000001b3u;
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	off_t off, end = 0;
 	ssize_t n, i;
 
 	assert_true(fd >= 0);
-	while ((n = read(fd, buf, sizeof(buf))) > 0)
-		for (i = 0; i < n; i++)
-			sum = (sum ^ buf[i]) * 0x100000001b3u;
+	while (file_next_data(fd, &off, &end))
+		for (; off < end; off += n) {
+			memset(buf, 0, sizeof(buf));
+			n = pread(fd, buf, sizeof(buf), off);
+			if (n <= 0)
+				break;
+			for (i = 0; i < (n + 7) / 8; i++)
+				if (buf[i] != 0)
+					sum = ((sum ^ buf[i]) * prime ^ (off + i * 8)) * prime;
+		}
 	close(fd);
 	return sum;
+}
+
+/* A copy with the same holes; permissions are those of a new file. */
+static inline void file_copy(const char *from, const char *to)
+{
+	static char buf[1 << 16];
+	int in = open(from, O_RDONLY | O_CLOEXEC), out;
+	off_t off, end = 0;
+	ssize_t n;
+
+	assert_true(in >= 0);
+	out = open(to, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	assert_true(out >= 0);
+	assert_int_equal(ftruncate(out, file_size(from)), 0);
+	while (file_next_data(in, &off, &end))
+		for (; off < end; off += n) {
+			n = end - off < (off_t)sizeof(buf) ? end - off : (off_t)sizeof(buf);
+			n = pread(in, buf, n, off);
+			assert_true(n > 0);
+			assert_int_equal(pwrite(out, buf, n, off), n);
+		}
+	close(in);
+	close(out);
 }
 
 /* A generator with a state of its own, so that a failure can be repeated. */

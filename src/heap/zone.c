@@ -237,16 +237,13 @@ uint64_t zone_promised(const struct fm_heap *h, uint32_t index)
 	}
 }
 
-int zone_open(struct fm_heap *h)
+static int check_directory(const struct fm_heap *h)
 {
 	uint32_t nzones = heap_nzones(h), i, n, covered = 1;
 
-	pthread_mutex_init(&h->page_lock, NULL);
-	h->load_next = nzones;
-	/* A reader needs none of it, and a writer beside it may be changing it. */
-	if (!h->writable)
-		return 0;
 	for (i = 1; i < nzones; i++) {
+		bool within = i < covered;
+
 		switch (h->zonedir[i]) {
 		case FM_ZONE_UNUSED:
 		case FM_ZONE_NORMAL:
@@ -258,18 +255,42 @@ int zone_open(struct fm_heap *h)
 			covered = i + n;
 			break;
 		case FM_ZONE_HUGE_MORE:
-			/* Left by a process that died allocating or freeing. */
-			if (i >= covered)
-				set_kind(h, i, FM_ZONE_UNUSED);
-			break;
+			continue;
 		default:
 			return bad_zone(i, "unknown kind");
 		}
-		if (i < covered && h->zonedir[i] != FM_ZONE_HUGE &&
-		    h->zonedir[i] != FM_ZONE_HUGE_MORE)
+		if (within)
 			return bad_zone(i, "lies within a huge block");
 	}
 	return 0;
+}
+
+/* What a process that died allocating or freeing a huge block left. */
+static void clean_directory(struct fm_heap *h)
+{
+	uint32_t nzones = heap_nzones(h), i, covered = 1;
+
+	for (i = 1; i < nzones; i++) {
+		if (h->zonedir[i] == FM_ZONE_HUGE)
+			covered = i + huge_nzones(h, i);
+		else if (h->zonedir[i] == FM_ZONE_HUGE_MORE && i >= covered)
+			set_kind(h, i, FM_ZONE_UNUSED);
+	}
+}
+
+int zone_open(struct fm_heap *h)
+{
+	int rc;
+
+	pthread_mutex_init(&h->page_lock, NULL);
+	h->load_next = heap_nzones(h);
+	/* A reader needs none of it, and a writer beside it may be changing it. */
+	if (!h->writable)
+		return 0;
+	rc = check_directory(h);
+	if (rc == 0)
+		clean_directory(h);
+	return rc;
 }
 
 void zone_close(struct fm_heap *h)

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Space: a file system without fallocate(2), one that refuses it, and files
+ * with holes.  fallocate is wrapped, so that any file system will do.
+ */
+#include <config.h>
+
+#include "scratch.h"
+
+#include <fmalloc.h>
+
+#include "unit/checkpool.h"
+
+static int fallocate_errno;	/* 0: let the system do it */
+
+int __real_fallocate(int fd, int mode, off_t off, off_t len);
+int __wrap_fallocate(int fd, int mode, off_t off, off_t len);
+
+int __wrap_fallocate(int fd, int mode, off_t off, off_t len)
+{
+	if (fallocate_errno == 0)
+		return __real_fallocate(fd, mode, off, len);
+	errno = fallocate_errno;
+	return -1;
+}
+
+static int set_up(void **state)
+{
+	fallocate_errno = 0;
+	return scratch_make(state);
+}
+
+#define map_test(fn) cmocka_unit_test_setup_teardown(fn, set_up, scratch_remove)
+
+static void assert_sound(size_t nblocks)
+{
+	struct checked_pool pool;
+
+	if (checkpool_file(P, &pool) < 0)
+		fail_msg("%s", pool.why);
+	assert_int_equal(pool.nblocks, nblocks);
+	checkpool_free(&pool);
+}
+
+/* Holes within [0, end) of the file. */
+static uint64_t holes(const char *path, uint64_t end)
+{
+	struct stat st;
+
+	assert_int_equal(stat(path, &st), 0);
+	return (uint64_t)st.st_blocks * 512 >= end ? 0 : end - st.st_blocks * 512;
+}
+
+/* The blocks that are there stay, while the pool grows by many more. */
+static void growing_without_fallocate_keeps_all_blocks(void **state)
+{
+	enum { N = 20000 };
+	static unsigned *p[N];
+	struct fm_info *fi;
+	unsigned i;
+
+	(void)state;
+	fallocate_errno = EOPNOTSUPP;
+	fi = fmalloc_open(P, FM_CREATE, NULL);
+	assert_non_null(fi);
+	for (i = 0; i < N; i++) {
+		p[i] = fmalloc_in(fi, i % 1000 == 0 ? 100000 : 16 + i % 500);
+		assert_non_null(p[i]);
+		*p[i] = i;
+	}
+	for (i = 0; i < N; i++)
+		assert_int_equal(*p[i], i);
+	assert_sound(N);
+	assert_int_equal(holes(P, file_size(P)) > 655360, 0);
+	assert_int_equal(fmalloc_close(fi), 0);
+}
+
+/* Every page of the heap's data is in the copy full of holes: zero pages that
+ * only fallocate or writing can get space for. */
+static void holes_are_filled(int err)
+{
+	enum { N = 3000 };
+	static uint64_t off[N];
+	uint64_t promised;
+	struct fm_info *fi;
+	unsigned i, *p;
+	int fd;
+
+	fi = fmalloc_open(P, FM_CREATE, NULL);
+	assert_non_null(fi);
+	for (i = 0; i < N; i++) {
+		p = fmalloc_in(fi, 4096);
+		assert_non_null(p);
+		*p = i % 3 == 0 ? i : 0;
+		off[i] = (char *)p - (char *)fi->mem;
+	}
+	assert_int_equal(fmalloc_close(fi), 0);
+	promised = file_size(P);
+	/* What `cp --sparse=always` would leave out of it. */
+	fd = open(P, O_RDWR | O_CLOEXEC);
+	for (i = 0; i < N; i++)
+		if (i % 3 != 0)
+			assert_int_equal(__real_fallocate(fd, FALLOC_FL_PUNCH_HOLE |
+				FALLOC_FL_KEEP_SIZE, off[i], 4096), 0);
+	assert_true(holes(P, promised) > N / 2 * 4096);
+
+	fallocate_errno = err;
+	fi = fmalloc_open(P, 0, NULL);
+	assert_non_null(fi);
+	assert_int_equal(fsync(fd), 0);
+	close(fd);
+	assert_true(holes(P, promised) <= 655360);
+	for (i = 0; i < N; i++)
+		assert_int_equal(*(unsigned *)((char *)fi->mem + off[i]),
+				 i % 3 == 0 ? i : 0);
+	assert_sound(N);
+	assert_int_equal(fmalloc_close(fi), 0);
+}
+
+static void holes_of_a_copy_are_filled(void **state)
+{
+	(void)state;
+	holes_are_filled(0);
+}
+
+static void holes_are_filled_without_fallocate(void **state)
+{
+	(void)state;
+	holes_are_filled(EOPNOTSUPP);
+}
+
+/* Even a few, in a zone whose head is all there. */
+static void a_single_hole_is_filled(void **state)
+{
+	struct fm_info *fi;
+	struct stat st;
+	uint64_t off, blocks;
+	char *p;
+	int fd;
+
+	(void)state;
+	fi = fmalloc_open(P, FM_CREATE, NULL);
+	assert_non_null(fi);
+	p = fmalloc_in(fi, 30 << 20);
+	assert_non_null(p);
+	off = p - (char *)fi->mem;
+	assert_int_equal(fmalloc_close(fi), 0);
+	fd = open(P, O_RDWR | O_CLOEXEC);
+	assert_int_equal(fstat(fd, &st), 0);
+	blocks = st.st_blocks;
+	assert_int_equal(__real_fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+					  off + 65536, 4096), 0);
+	fi = fmalloc_open(P, 0, NULL);
+	assert_non_null(fi);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_true((uint64_t)st.st_blocks >= blocks);
+	close(fd);
+	assert_int_equal(fmalloc_close(fi), 0);
+}
+
+static void no_space_is_null_and_goes_away(void **state)
+{
+	static const int err[] = { ENOSPC, EDQUOT, EIO, EFBIG };
+	struct fm_info *fi;
+	unsigned i, n;
+
+	(void)state;
+	fi = fmalloc_open(P, FM_CREATE, NULL);
+	assert_non_null(fi);
+	for (i = 0; i < 4; i++) {
+		fallocate_errno = err[i];
+		for (n = 0; fmalloc_in(fi, 5000) != NULL; n++)
+			assert_true(n < 100000);
+		assert_int_equal(errno, err[i]);
+		assert_non_null(strstr(fm_errmsg(), P));
+		assert_null(fmalloc_in(fi, 100 << 20));
+		assert_int_equal(errno, err[i]);
+		fallocate_errno = 0;
+		assert_non_null(fmalloc_in(fi, 5000));
+		assert_non_null(fmalloc_in(fi, 100 << 20));
+	}
+	assert_int_equal(fmalloc_close(fi), 0);
+}
+
+static void no_space_for_a_new_pool_leaves_nothing(void **state)
+{
+	char zero[1000] = { 0 };
+
+	(void)state;
+	fallocate_errno = ENOSPC;
+	assert_null(fmalloc_open(P, FM_CREATE, NULL));
+	assert_int_equal(errno, ENOSPC);
+	assert_int_equal(access(P, F_OK), -1);
+	/* An empty file that was there stays as it was. */
+	file_make(P, zero, sizeof(zero));
+	assert_null(fmalloc_open(P, FM_CREATE, NULL));
+	assert_int_equal(errno, ENOSPC);
+	assert_int_equal(file_size(P), sizeof(zero));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		map_test(growing_without_fallocate_keeps_all_blocks),
+		map_test(holes_of_a_copy_are_filled),
+		map_test(holes_are_filled_without_fallocate),
+		map_test(a_single_hole_is_filled),
+		map_test(no_space_is_null_and_goes_away),
+		map_test(no_space_for_a_new_pool_leaves_nothing),
+	};
+
+	return cmocka_run_group_tests_name("map", tests, NULL, NULL);
+}

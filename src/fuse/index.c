@@ -53,8 +53,7 @@ STAILQ_HEAD(job_queue, job);
 
 struct index {
 	struct fmfs *f;
-	char buf[PATH_MAX + 16];
-	const char *path;	/* of the catalog; NULL: in memory */
+	char path[PATH_MAX + 16];	/* of the catalog */
 
 	pthread_mutex_t work;	/* guards the catalog; taken before `lock` */
 	struct catalog *catalog;	/* NULL: could not be opened */
@@ -667,16 +666,15 @@ int index_open(struct fmfs *f, struct index **out)
 	x->f = f;
 	/* A store that cannot be written to gets a catalog in memory. */
 	if (f->store.readonly)
-		x->path = NULL;
+		snprintf(x->path, sizeof(x->path), ":memory:");
 	else
-		x->path = x->buf;
-	snprintf(x->buf, sizeof(x->buf), "%s/catalog.db", f->store.path);
+		snprintf(x->path, sizeof(x->path), "%s/catalog.db", f->store.path);
 	STAILQ_INIT(&x->now);
 	STAILQ_INIT(&x->later);
 	init_sync(x);
 	rc = make_ready(x);
 	if (rc < 0) {
-		log_error("%s: %s (%s)", x->buf, catalog_errmsg(), strerror(-rc));
+		log_error("%s: %s (%s)", x->path, catalog_errmsg(), strerror(-rc));
 		/* A newer catalog is not ours to touch; else go without one for now. */
 		if (rc == -ENOTSUP) {
 			free_index(x);

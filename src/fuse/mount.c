@@ -381,6 +381,20 @@ static int wait_until_ready(const struct mounting *m, pid_t child, int fd)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
 }
 
+/* A daemon must not hold what its caller has open: close all but standard input,
+ * output, error and `fd`, whose new number is returned. */
+static int keep_only(int fd)
+{
+	const int to = STDERR_FILENO + 1;
+
+	if (fd != to) {
+		dup3(fd, to, O_CLOEXEC);
+		fd = to;
+	}
+	close_range(to + 1, ~0u, 0);
+	return fd;
+}
+
 static int start_daemon(struct mounting *m)
 {
 	pid_t child;
@@ -396,8 +410,7 @@ static int start_daemon(struct mounting *m)
 		return EXIT_FAILURE;
 	}
 	if (child == 0) {
-		close(fds[0]);
-		m->ready_fd = fds[1];
+		m->ready_fd = keep_only(fds[1]);
 		setsid();
 		_exit(run_daemon(m));
 	}
@@ -407,21 +420,26 @@ static int start_daemon(struct mounting *m)
 
 static int find_mountpoint(struct mounting *m)
 {
-	struct stat st;
+	int err = 0;
+	int fd;
 
-	if (realpath(m->opt.mountpoint, m->mountpoint) != NULL &&
-	    stat(m->mountpoint, &st) == 0) {
-		if (S_ISDIR(st.st_mode))
-			return 0;
-		errno = ENOTDIR;
-	}
-	if (errno == ENOTCONN)
+	if (realpath(m->opt.mountpoint, m->mountpoint) == NULL)
+		err = errno;
+	/* The attributes of a dead mount may still be in the kernel's cache. */
+	fd = err != 0 ? -1 : open(m->mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0)
+		close(fd);
+	else if (err == 0 && errno != EACCES)
+		err = errno;
+	if (err == 0)
+		return 0;
+	if (err == ENOTCONN)
 		log_error("%s: a mount is there whose daemon has died: "
 			  "'fmfs umount %s' first", m->opt.mountpoint,
 			  m->opt.mountpoint);
 	else
-		log_error("%s: %s", m->opt.mountpoint, strerror(errno));
-	return -errno;
+		log_error("%s: %s", m->opt.mountpoint, strerror(err));
+	return -err;
 }
 
 static int run(struct mounting *m)

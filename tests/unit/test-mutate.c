@@ -22,7 +22,7 @@ static uint64_t known[NKNOWN];
 static void make_pool(void)
 {
 	static const size_t size[] = { 16, 100, 1000, 5000, 16384, 20000, 300000, 65 * MIB };
-	struct fm_info *fi = fmalloc_open("good", FM_CREATE, NULL);
+	struct fm_info *fi = fmalloc_open("made", FM_CREATE, NULL);
 	char name[16];
 	void *p;
 	int i;
@@ -38,6 +38,7 @@ static void make_pool(void)
 	/* A second normal zone. */
 	assert_non_null(fmalloc_in(fi, 60 * MIB));
 	assert_int_equal(fmalloc_close(fi), 0);
+	file_copy("made", "good");	/* with holes: quick to copy */
 }
 
 static uint64_t in(uint64_t *seed, uint64_t off, uint64_t len)
@@ -163,7 +164,6 @@ static void use_as_writer(uint64_t *seed)
 				p[0] = p[size - 1] = 1;
 		}
 	}
-	fmalloc_in(fi, 70 * MIB);
 	child_check(fmalloc_close(fi) == 0);
 }
 
@@ -187,7 +187,7 @@ static unsigned from_env(const char *name, unsigned otherwise)
 
 static void mutated_pools_kill_nobody(void **state)
 {
-	unsigned first = from_env("MUTATE_SEED", 1), runs = from_env("MUTATE_RUNS", 1500);
+	unsigned first = from_env("MUTATE_SEED", 1), runs = from_env("MUTATE_RUNS", 300);
 	unsigned i, bad = 0;
 	uint64_t seed;
 	int status;

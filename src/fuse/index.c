@@ -319,7 +319,7 @@ static int scan(struct index *x)
 	int rc, end;
 
 	rc = catalog_each_pool(x->catalog, NULL, collect_known, &l);
-	if (rc == 0)
+	if (rc == 0 && l.n > 0)
 		qsort(l.known, l.n, sizeof(*l.known), compare_known);
 	if (rc == 0)
 		rc = catalog_begin(x->catalog);

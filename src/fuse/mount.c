@@ -270,7 +270,6 @@ static int mount_and_serve(struct mounting *m)
 	if (fuse_session_mount(m->f.session, m->mountpoint) != 0) {
 		log_error("%s: cannot mount%s", m->mountpoint, geteuid() == 0 ? "" :
 			  " (users other than root need fusermount3, of the package fuse3)");
-		fuse_session_destroy(m->f.session);
 		return -EIO;
 	}
 	rc = serve(m);

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -28,13 +29,26 @@
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
 
+/*
+ * The file, opened once more: a mapping keeps its open file description alive,
+ * and the writer lock with it if that is on the same one; a forked child that
+ * has the mapping would hold the lock when the parent is dead.  -1: cannot.
+ */
+static int reopen(int fd)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+}
+
 /* One attempt, of `len` bytes. */
-static int map_len(struct fm_heap *h, void *want, uint64_t len)
+static int map_len(struct fm_heap *h, int fd, void *want, uint64_t len)
 {
 	int prot = h->writable ? PROT_READ | PROT_WRITE : PROT_READ;
 	void *mem;
 
-	mem = mmap(want, len, prot, MAP_SHARED | MAP_FIXED_NOREPLACE, h->fd, 0);
+	mem = mmap(want, len, prot, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
 	if (mem == MAP_FAILED)
 		return -errno;
 	if (mem != want) {	/* a kernel before 4.17 took it as a hint */
@@ -53,16 +67,19 @@ int map_pool(struct fm_heap *h, uint64_t file_len)
 	uint64_t least = align_up(file_len + FM_ZONE_LEN, FM_ZONE_LEN);
 	uint64_t most = FM_MAX_NZONES * FM_ZONE_LEN;
 	uint64_t len = WINDOW_LEN < most ? WINDOW_LEN : most;
-	int rc;
+	int rc, fd;
 
 	if (file_len > len)
 		return err_set(EFBIG, "its %" PRIu64 " bytes are more than the %"
 			       PRIu64 " of an address window", file_len, len);
 	/* ulimit -v and file systems with a low limit leave less. */
-	for (rc = map_len(h, want, len);
+	fd = h->writable ? reopen(h->fd) : -1;
+	for (rc = map_len(h, fd < 0 ? h->fd : fd, want, len);
 	     (rc == -ENOMEM || rc == -EOVERFLOW) && len / 2 >= least;
-	     rc = map_len(h, want, len))
+	     rc = map_len(h, fd < 0 ? h->fd : fd, want, len))
 		len /= 2;
+	if (fd >= 0)
+		close(fd);
 	if (rc < 0 && rc != -EEXIST)
 		return err_sys(-rc, "mmap of %" PRIu64 " bytes", len);
 	return rc;

@@ -134,7 +134,7 @@ void registry_each(void (*fn)(struct fm_heap *h))
 /*
  * The pool stays the parent's.  The child gives up its share of the open file
  * description, or the writer lock would outlive the parent; the parent still
- * has it, so closing releases nothing.
+ * has it, so closing releases nothing.  (The mapping has one of its own.)
  */
 static void disown(struct fm_heap *h)
 {

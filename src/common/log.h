@@ -40,8 +40,8 @@ void log_vmsg(enum log_level level, const char *fmt, va_list ap)
 #define LOG_BURST 10
 #define LOG_PERIOD_S 60
 struct log_limit {
-	uint64_t period_ns;	/* when the period began */
-	unsigned int n;		/* messages since */
+	uint64_t period_ns; /* when the period began */
+	unsigned int n;     /* messages since */
 };
 bool log_allowed(struct log_limit *limit);
 

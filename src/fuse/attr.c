@@ -274,8 +274,8 @@ void fmfs_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	close(fd);
 }
 
-void fmfs_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
-		   const char *value, size_t size, int flags)
+void fmfs_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
+		   size_t size, int flags)
 {
 	char path[PROC_PATH_LEN];
 	int fd, rc;

@@ -22,8 +22,8 @@ void fmfs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 void fmfs_statfs(fuse_req_t req, fuse_ino_t ino);
 void fmfs_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
 void fmfs_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
-void fmfs_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
-		   const char *value, size_t size, int flags);
+void fmfs_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
+		   size_t size, int flags);
 void fmfs_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 
 #endif

@@ -87,8 +87,8 @@ static int add_root(const struct catalog_root *root, void *arg)
 	return ++l->n == FMFS_ROOTS_MAX;
 }
 
-static void reply_roots(fuse_req_t req, struct node *n, const void *in,
-			size_t in_len, size_t out_max)
+static void reply_roots(fuse_req_t req, struct node *n, const void *in, size_t in_len,
+			size_t out_max)
 {
 	struct fmfs_roots *l;
 	int rc;

@@ -17,10 +17,10 @@
 #include "fuse/entry.h"
 #include "fuse/fmfs.h"
 
-struct dir {			/* an open folder */
+struct dir { /* an open folder */
 	pthread_mutex_t lock;
 	DIR *stream;
-	off_t pos;		/* where the stream stands */
+	off_t pos; /* where the stream stands */
 };
 
 static struct dir *dir_of(const struct fuse_file_info *fi)
@@ -50,8 +50,8 @@ void fmfs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct dir *d = calloc(1, sizeof(*d));
 	int rc;
 
-	rc = d == NULL ? -ENOMEM :
-			 open_stream(fmfs_of(req), fmfs_node(req, ino), &d->stream);
+	rc = d == NULL ? -ENOMEM
+		       : open_stream(fmfs_of(req), fmfs_node(req, ino), &d->stream);
 	if (rc < 0) {
 		free(d);
 		fuse_reply_err(req, -rc);
@@ -96,7 +96,7 @@ struct listing {
 	struct node *node;
 	bool plus;
 	char *buf;
-	size_t len, size;	/* bytes used, and in all */
+	size_t len, size; /* bytes used, and in all */
 };
 
 /* 1: added; 0: not to be shown; -ENOSPC: does not fit. */
@@ -111,7 +111,7 @@ static int add_entry(struct listing *l, int fd, const struct dirent *de)
 	e.attr.st_mode = DTTOIF(de->d_type);
 	if (!is_dots(de->d_name) && (l->plus || de->d_type == DT_UNKNOWN)) {
 		if (fstatat(fd, de->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-			return 0;	/* removed meanwhile */
+			return 0; /* removed meanwhile */
 		if (!entry_visible(f, &st))
 			return 0;
 		e.attr = st;
@@ -159,11 +159,14 @@ static int fill(struct dir *d, struct listing *l, off_t off)
 	return 0;
 }
 
-static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
-		 struct dir *d, bool plus)
+static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct dir *d,
+		 bool plus)
 {
 	struct listing l = {
-		.req = req, .node = fmfs_node(req, ino), .plus = plus, .size = size,
+		.req = req,
+		.node = fmfs_node(req, ino),
+		.plus = plus,
+		.size = size,
 	};
 	int rc;
 

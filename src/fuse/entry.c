@@ -129,21 +129,24 @@ static int give_to_caller(fuse_req_t req, struct node *parent, int fd, mode_t mo
 		if (rc < 0)
 			return rc;
 		/* In a set-group-ID folder it has the folder's group already. */
-		if (fchown(fd, ctx->uid, dir.st_mode & S_ISGID ? (gid_t)-1 : ctx->gid) < 0)
+		if (fchown(fd, ctx->uid, dir.st_mode & S_ISGID ? (gid_t)-1 : ctx->gid) <
+		    0)
 			return -errno;
 	}
 	return fchmod(fd, mode & 07777) < 0 ? -errno : 0;
 }
 
-int entry_make_file(fuse_req_t req, struct node *parent, const char *name,
-		    mode_t mode, struct stat *st)
+int entry_make_file(fuse_req_t req, struct node *parent, const char *name, mode_t mode,
+		    struct stat *st)
 {
 	struct fmfs *f = fmfs_of(req);
 	char path[NODE_PATH_LEN];
 	int fd, rc;
 
 	if (name_is_snapshot(name))
-		return refuse(name, "names with '@' are those of snapshots: ln POOL POOL@TAG");
+		return refuse(
+			name,
+			"names with '@' are those of snapshots: ln POOL POOL@TAG");
 	rc = node_child_path(&f->nodes, parent, name, path);
 	if (rc < 0)
 		return rc;
@@ -195,8 +198,7 @@ void fmfs_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode
 	fuse_reply_err(req, -refuse(name, "pools cannot be put in folders"));
 }
 
-void fmfs_symlink(fuse_req_t req, const char *to, fuse_ino_t parent,
-		  const char *name)
+void fmfs_symlink(fuse_req_t req, const char *to, fuse_ino_t parent, const char *name)
 {
 	(void)parent;
 	(void)to;
@@ -248,19 +250,20 @@ static int check_rename(const char *from, const char *to, unsigned int flags)
 	/* A snapshot may get another tag. */
 	if (!(flags & RENAME_EXCHANGE) && snapshot_check_name(to, from, pool_len) == 0)
 		return 0;
-	return refuse(from, "a snapshot can only get another tag: mv POOL@TAG POOL@NEW");
+	return refuse(from,
+		      "a snapshot can only get another tag: mv POOL@TAG POOL@NEW");
 }
 
 struct renaming {
 	char from[NODE_PATH_LEN];
 	char to[NODE_PATH_LEN];
-	struct stat replaced;	/* if had_target */
+	struct stat replaced; /* if had_target */
 	bool had_target;
 };
 
 static int rename_files(struct fmfs *f, struct node *dir, const char *name,
-			struct node *newdir, const char *newname,
-			unsigned int flags, struct renaming *r)
+			struct node *newdir, const char *newname, unsigned int flags,
+			struct renaming *r)
 {
 	int rc;
 
@@ -281,14 +284,14 @@ static int rename_files(struct fmfs *f, struct node *dir, const char *name,
 }
 
 static void rename_nodes(struct fmfs *f, struct node *dir, const char *name,
-			 struct node *newdir, const char *newname,
-			 unsigned int flags, const struct renaming *r)
+			 struct node *newdir, const char *newname, unsigned int flags,
+			 const struct renaming *r)
 {
 	struct node *n;
 	struct stat st;
 
 	if (fstatat(f->store.pools_fd, r->to, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return;		/* removed in the store meanwhile */
+		return; /* removed in the store meanwhile */
 	if (flags & RENAME_EXCHANGE) {
 		node_moved(&f->nodes, st.st_ino, newdir, newname);
 		node_moved(&f->nodes, r->replaced.st_ino, dir, name);
@@ -337,8 +340,8 @@ void fmfs_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent,
 	struct stat st;
 	int rc;
 
-	rc = n == NULL || dir == NULL ? -ESTALE :
-					snapshot_make(req, n, dir, newname, &st);
+	rc = n == NULL || dir == NULL ? -ESTALE
+				      : snapshot_make(req, n, dir, newname, &st);
 	if (rc == 0)
 		rc = entry_fill(f, dir, newname, &st, &e);
 	if (rc < 0) {

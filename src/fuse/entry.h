@@ -24,8 +24,8 @@ void entry_reply(fuse_req_t req, const struct fuse_entry_param *e);
  * Make a regular file for the caller of the request: its descriptor (O_RDWR),
  * or -errno; `st` says what it is.
  */
-int entry_make_file(fuse_req_t req, struct node *parent, const char *name,
-		    mode_t mode, struct stat *st);
+int entry_make_file(fuse_req_t req, struct node *parent, const char *name, mode_t mode,
+		    struct stat *st);
 
 void fmfs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
 void fmfs_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup);
@@ -33,8 +33,7 @@ void fmfs_forget_multi(fuse_req_t req, size_t n, struct fuse_forget_data *forget
 void fmfs_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		dev_t dev);
 void fmfs_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
-void fmfs_symlink(fuse_req_t req, const char *to, fuse_ino_t parent,
-		  const char *name);
+void fmfs_symlink(fuse_req_t req, const char *to, fuse_ino_t parent, const char *name);
 void fmfs_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
 void fmfs_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
 void fmfs_rename(fuse_req_t req, fuse_ino_t parent, const char *name,

@@ -70,7 +70,7 @@ void fmfs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (rc < 0)
 		fuse_reply_err(req, -rc);
 	else if (fuse_reply_open(req, fi) == -ENOENT)
-		let_go(req, n);		/* interrupted: there is no release */
+		let_go(req, n); /* interrupted: there is no release */
 }
 
 void fmfs_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
@@ -123,8 +123,8 @@ void fmfs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	fuse_reply_data(req, &buf, FUSE_BUF_SPLICE_MOVE);
 }
 
-void fmfs_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *in,
-		    off_t off, struct fuse_file_info *fi)
+void fmfs_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *in, off_t off,
+		    struct fuse_file_info *fi)
 {
 	struct fuse_bufvec out = FUSE_BUFVEC_INIT(fuse_buf_size(in));
 	ssize_t n;
@@ -157,8 +157,7 @@ void fmfs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	fuse_reply_err(req, 0);
 }
 
-void fmfs_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
-		struct fuse_file_info *fi)
+void fmfs_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct node *n = fmfs_node(req, ino);
 	int rc;

@@ -32,10 +32,10 @@ struct fmfs {
 	struct passthrough passthrough;
 	struct index *index;
 	struct fuse_session *session;
-	bool readonly;		/* mounted so, or the store's file system is */
-	bool may_chown;		/* the daemon can give files to others */
-	double attr_timeout;	/* seconds */
-	double entry_timeout;	/* seconds */
+	bool readonly;        /* mounted so, or the store's file system is */
+	bool may_chown;       /* the daemon can give files to others */
+	double attr_timeout;  /* seconds */
+	double entry_timeout; /* seconds */
 };
 
 static inline struct fmfs *fmfs_of(fuse_req_t req)

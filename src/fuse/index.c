@@ -24,24 +24,25 @@
 #include "heap/inspect.h"
 
 #define TOUCH_DELAY_NS 500000000ull
-#define BATCH 256			/* jobs in a transaction */
-#define DRAIN_S 10			/* how long a listing waits at most */
+#define BATCH 256  /* jobs in a transaction */
+#define DRAIN_S 10 /* how long a listing waits at most */
 
 /* node->queued, guarded by index->lock */
 #define QUEUED_NOW 1u
 #define QUEUED_LATER 2u
 
 enum job_kind {
-	JOB_PUT,	/* read the file of the node again */
-	JOB_REMOVE,	/* name */
-	JOB_RENAME,	/* name to other */
-	JOB_NOTE	/* what, name, other */
+	JOB_PUT,    /* read the file of the node again */
+	JOB_REMOVE, /* name */
+	JOB_RENAME, /* name to other */
+	JOB_NOTE    /* what, name, other */
 };
 
 struct job {
 	STAILQ_ENTRY(job) link;
 	enum job_kind kind;
-	unsigned int queued;	/* JOB_PUT: its bit in node->queued */
+	unsigned int queued; /* JOB_PUT: its bit in node->queued */
+	uint64_t seq;        /* the order of being told */
 	uint64_t due_ns;
 	struct node *node;
 	const char *what;
@@ -53,17 +54,18 @@ STAILQ_HEAD(job_queue, job);
 
 struct index {
 	struct fmfs *f;
-	char path[PATH_MAX + 16];	/* of the catalog */
+	char path[PATH_MAX + 16]; /* of the catalog */
 
-	pthread_mutex_t work;	/* guards the catalog; taken before `lock` */
-	struct catalog *catalog;	/* NULL: could not be opened */
+	pthread_mutex_t work;    /* guards the catalog; taken before `lock` */
+	struct catalog *catalog; /* NULL: could not be opened */
 	bool scan_needed;
 
-	pthread_mutex_t lock;	/* guards what follows */
+	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t changed;
-	struct job_queue now, later;	/* each in the order of due_ns */
-	bool busy;		/* a batch is being written */
-	bool hurry;		/* somebody waits: nothing is too early */
+	struct job_queue now, later; /* each in the order of seq and due_ns */
+	uint64_t last_seq;
+	uint64_t busy_seq; /* the least of the batch being written; 0: none is */
+	bool hurry;        /* somebody waits: nothing is too early */
 	bool stop;
 	pthread_t thread;
 };
@@ -138,7 +140,8 @@ static enum catalog_kind kind_of(const struct pool_info *info)
 	case POOL_NONE:
 		return CATALOG_FILE;
 	case POOL_GOOD:
-		return info->incompat & FM_INCOMPAT_ATOMIC ? CATALOG_ATOMIC : CATALOG_LIVE;
+		return info->incompat & FM_INCOMPAT_ATOMIC ? CATALOG_ATOMIC
+							   : CATALOG_LIVE;
 	default:
 		return CATALOG_DAMAGED;
 	}
@@ -203,11 +206,11 @@ static int put_node(struct index *x, struct node *n)
 	int fd, rc;
 
 	if (node_path(t, n, path) < 0)
-		return 0;	/* removed since */
+		return 0; /* removed since */
 	pthread_mutex_lock(&n->lock);
 	in_use = n->nopen > 0;
 	pthread_mutex_unlock(&n->lock);
-	fd = node_open(t, n, O_RDONLY);
+	fd = node_open(t, n, O_RDONLY | O_NOATIME);
 	if (fd < 0)
 		return 0;
 	rc = put_file(x, path, fd, in_use);
@@ -217,13 +220,13 @@ static int put_node(struct index *x, struct node *n)
 
 /* --- scanning the store ------------------------------------------------------ */
 
-struct known {			/* a row of the catalog */
+struct known { /* a row of the catalog */
 	char *name;
 	uint64_t ino, stamp_ns;
-	bool seen;		/* its file is there */
+	bool seen; /* its file is there */
 };
 
-struct known_list {		/* in the order of the names */
+struct known_list { /* in the order of the names */
 	struct known *known;
 	size_t n, size;
 };
@@ -244,7 +247,9 @@ static int collect_known(const struct catalog_pool *pool, void *arg)
 	}
 	k = &l->known[l->n];
 	*k = (struct known){
-		.name = strdup(pool->name), .ino = pool->ino, .stamp_ns = pool->stamp_ns,
+		.name = strdup(pool->name),
+		.ino = pool->ino,
+		.stamp_ns = pool->stamp_ns,
 	};
 	l->n++;
 	return k->name == NULL ? -ENOMEM : 0;
@@ -271,16 +276,17 @@ static int scan_file(struct index *x, struct known_list *l, int dirfd, const cha
 
 	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
 		return 0;
-	k = l->n == 0 ? NULL :
-			bsearch(&key, l->known, l->n, sizeof(*k), compare_known);
+	k = l->n == 0 ? NULL : bsearch(&key, l->known, l->n, sizeof(*k), compare_known);
 	if (k != NULL) {
 		k->seen = true;
 		if (k->ino == st.st_ino && k->stamp_ns == ctime_ns(&st))
 			return 0;
 	}
-	fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	fd = openat(dirfd, name,
+		    O_RDONLY | O_NOATIME | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0) {
-		log_warn("%s: cannot read it for the catalog: %s", name, strerror(errno));
+		log_warn("%s: cannot read it for the catalog: %s", name,
+			 strerror(errno));
 		return 0;
 	}
 	/* It may be open at the mount, if this scan repairs the catalog. */
@@ -354,7 +360,8 @@ static void say_failed(const char *what, int rc)
 	static struct log_limit limit;
 
 	if (log_allowed(&limit))
-		log_error("catalog: %s: %s (%s)", what, catalog_errmsg(), strerror(-rc));
+		log_error("catalog: %s: %s (%s)", what, catalog_errmsg(),
+			  strerror(-rc));
 }
 
 /* Ready to be written to, and complete? */
@@ -369,7 +376,7 @@ static int make_ready(struct index *x)
 	if (rc != -EUCLEAN)
 		return rc;
 	log_warn("catalog: damaged (%s); it is made anew", catalog_errmsg());
-	catalog_close(x->catalog);	/* puts it aside */
+	catalog_close(x->catalog); /* puts it aside */
 	rc = open_catalog(x);
 	return rc == 0 ? scan(x) : rc;
 }
@@ -406,8 +413,8 @@ static void do_batch(struct index *x, struct job_queue *batch)
 	rc = catalog_begin(x->catalog);
 	if (rc == 0) {
 		STAILQ_FOREACH(j, batch, link)
-			if (rc == 0)
-				rc = do_job(x, j);
+		if (rc == 0)
+			rc = do_job(x, j);
 		end = catalog_end(x->catalog);
 		if (rc == 0)
 			rc = end;
@@ -444,6 +451,7 @@ static void push(struct index *x, struct job_queue *q, struct job *j)
 	}
 	if (j->kind == JOB_PUT)
 		j->node->queued |= j->queued;
+	j->seq = ++x->last_seq;
 	STAILQ_INSERT_TAIL(q, j, link);
 	pthread_cond_broadcast(&x->changed);
 	pthread_mutex_unlock(&x->lock);
@@ -545,9 +553,10 @@ void index_exchanged(struct index *x, const char *a, const char *b)
 /* --- thread ----------------------------------------------------------------------- */
 
 /* Move what is due to the batch, with x->lock held. */
-static void take_due(struct index *x, struct job_queue *from, uint64_t now,
-		     struct job_queue *batch, size_t *n)
+static void take_due(struct index *x, struct job_queue *from, struct job_queue *batch,
+		     size_t *n)
 {
+	uint64_t now = now_ns();
 	struct job *j;
 
 	while (*n < BATCH && (j = STAILQ_FIRST(from)) != NULL &&
@@ -556,6 +565,8 @@ static void take_due(struct index *x, struct job_queue *from, uint64_t now,
 		/* What happens from here on wants to be read again. */
 		if (j->kind == JOB_PUT)
 			j->node->queued &= ~j->queued;
+		if (x->busy_seq == 0 || j->seq < x->busy_seq)
+			x->busy_seq = j->seq;
 		STAILQ_INSERT_TAIL(batch, j, link);
 		++*n;
 	}
@@ -575,9 +586,13 @@ static void wait_for_due(struct index *x)
 	pthread_cond_timedwait(&x->changed, &x->lock, &ts);
 }
 
-static bool is_idle(const struct index *x)
+/* Is all written that was told up to `seq`? */
+static bool is_written(struct index *x, uint64_t seq)
 {
-	return STAILQ_EMPTY(&x->now) && STAILQ_EMPTY(&x->later) && !x->busy;
+	const struct job *now = STAILQ_FIRST(&x->now), *later = STAILQ_FIRST(&x->later);
+
+	return (now == NULL || now->seq > seq) && (later == NULL || later->seq > seq) &&
+	       (x->busy_seq == 0 || x->busy_seq > seq);
 }
 
 static void *keep(void *arg)
@@ -588,15 +603,14 @@ static void *keep(void *arg)
 	size_t n;
 
 	pthread_mutex_lock(&x->lock);
-	while (!x->stop || !is_idle(x)) {
+	while (!x->stop || !is_written(x, x->last_seq)) {
 		n = 0;
-		take_due(x, &x->now, now_ns(), &batch, &n);
-		take_due(x, &x->later, now_ns(), &batch, &n);
+		take_due(x, &x->later, &batch, &n);
+		take_due(x, &x->now, &batch, &n);
 		if (n == 0) {
 			wait_for_due(x);
 			continue;
 		}
-		x->busy = true;
 		pthread_mutex_unlock(&x->lock);
 		pthread_mutex_lock(&x->work);
 		do_batch(x, &batch);
@@ -606,8 +620,8 @@ static void *keep(void *arg)
 			free_job(x, j);
 		}
 		pthread_mutex_lock(&x->lock);
-		x->busy = false;
-		if (is_idle(x))
+		x->busy_seq = 0;
+		if (is_written(x, x->last_seq))
 			x->hurry = false;
 		pthread_cond_broadcast(&x->changed);
 	}
@@ -619,11 +633,13 @@ static void *keep(void *arg)
 static void drain(struct index *x)
 {
 	struct timespec until;
+	uint64_t seq;
 
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += DRAIN_S;
 	pthread_mutex_lock(&x->lock);
-	while (!is_idle(x)) {
+	seq = x->last_seq;
+	while (!is_written(x, seq)) {
 		x->hurry = true;
 		pthread_cond_broadcast(&x->changed);
 		if (pthread_cond_timedwait(&x->changed, &x->lock, &until) == ETIMEDOUT)

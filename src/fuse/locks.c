@@ -18,12 +18,12 @@
 #define DYING_TRIES 50
 #define DYING_TRY_NS 1000000
 
-struct lock_owner {		/* guarded by node->lock */
+struct lock_owner { /* guarded by node->lock */
 	struct lock_owner *next;
-	uint64_t owner;		/* the kernel's name for it */
-	uint64_t fh;		/* the handle that it locked through last */
-	pid_t pid;		/* who did */
-	int fd;			/* its description of the file */
+	uint64_t owner; /* the kernel's name for it */
+	uint64_t fh;    /* the handle that it locked through last */
+	pid_t pid;      /* who did */
+	int fd;         /* its description of the file */
 };
 
 enum lock_kind { LOCK_KIND_RANGE, LOCK_KIND_FLOCK };
@@ -34,15 +34,15 @@ struct lock_request {
 	uint64_t fh;
 	pid_t pid;
 	enum lock_kind kind;
-	struct flock range;	/* LOCK_KIND_RANGE */
-	int op;			/* LOCK_KIND_FLOCK: without LOCK_NB */
+	struct flock range; /* LOCK_KIND_RANGE */
+	int op;             /* LOCK_KIND_FLOCK: without LOCK_NB */
 };
 
 struct lock_wait {
 	TAILQ_ENTRY(lock_wait) link;
 	fuse_req_t req;
 	struct lock_request what;
-	bool armed;		/* libfuse will tell of interrupts */
+	bool armed; /* libfuse will tell of interrupts */
 	bool interrupted;
 };
 
@@ -111,8 +111,8 @@ static bool is_through(const struct lock_owner *o, uint64_t fh)
 
 static bool unlocks(const struct lock_request *r)
 {
-	return r->kind == LOCK_KIND_FLOCK ? r->op == LOCK_UN :
-					    r->range.l_type == F_UNLCK;
+	return r->kind == LOCK_KIND_FLOCK ? r->op == LOCK_UN
+					  : r->range.l_type == F_UNLCK;
 }
 
 /* Can others get a lock now that they could not before? */
@@ -146,7 +146,7 @@ static int try_lock(const struct lock_request *r)
 	pthread_mutex_lock(&n->lock);
 	o = find_owner(n, r->owner);
 	if (o == NULL && unlocks(r))
-		goto out;	/* has nothing */
+		goto out; /* has nothing */
 	if (o == NULL)
 		rc = make_owner(n, r->owner, &o);
 	if (rc == 0) {
@@ -178,8 +178,8 @@ static int try_lock_now(const struct lock_request *r)
 	const struct timespec pause = { .tv_nsec = DYING_TRY_NS };
 	int rc = try_lock(r);
 
-	for (int i = 0; rc == -EAGAIN && i < DYING_TRIES &&
-			has_dying_owner(r->node); i++) {
+	for (int i = 0; rc == -EAGAIN && i < DYING_TRIES && has_dying_owner(r->node);
+	     i++) {
 		nanosleep(&pause, NULL);
 		rc = try_lock(r);
 	}
@@ -209,15 +209,14 @@ static void interrupted(fuse_req_t req, void *arg)
 
 	pthread_mutex_lock(&w->lock);
 	TAILQ_FOREACH(p, &w->list, link)
-		if (p->req == req)
-			p->interrupted = true;
+	if (p->req == req)
+		p->interrupted = true;
 	w->retry = true;
 	pthread_cond_signal(&w->changed);
 	pthread_mutex_unlock(&w->lock);
 }
 
-static void wait_for(fuse_req_t req, struct lock_waits *w,
-		     const struct lock_request *r)
+static void wait_for(fuse_req_t req, struct lock_waits *w, const struct lock_request *r)
 {
 	struct lock_wait *p = calloc(1, sizeof(*p));
 
@@ -353,7 +352,7 @@ void fmfs_setlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,
 
 	r.kind = LOCK_KIND_RANGE;
 	r.range = *lock;
-	r.range.l_pid = 0;	/* or the OFD commands refuse */
+	r.range.l_pid = 0; /* or the OFD commands refuse */
 	serve(req, &r, sleep);
 }
 

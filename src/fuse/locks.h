@@ -30,7 +30,7 @@ struct lock_waits {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	TAILQ_HEAD(lock_wait_list, lock_wait) list;
-	bool retry;		/* something was given up */
+	bool retry; /* something was given up */
 	bool stop;
 	bool started;
 	pthread_t thread;

@@ -33,12 +33,14 @@
 #include "fuse/options.h"
 
 #define EXIT_USAGE 2
-#define ANSWER_S 30		/* how long the first answer may take */
+#define READY "r"      /* what the child says */
+#define READY_SLOW "s" /* the same, and it has said why there is no passthrough */
+#define ANSWER_S 30    /* how long the first answer may take */
 
 struct mounting {
 	struct mount_options opt;
-	char mountpoint[PATH_MAX];	/* absolute */
-	int ready_fd;		/* to the parent; -1: in the foreground */
+	char mountpoint[PATH_MAX]; /* absolute */
+	int ready_fd;              /* to the parent; -1: in the foreground */
 	struct fmfs f;
 	/* Signals. */
 	sigset_t signals;
@@ -50,9 +52,10 @@ struct mounting {
 
 static void log_fuse(enum fuse_log_level level, const char *fmt, va_list ap)
 {
-	enum log_level to = level <= FUSE_LOG_ERR ? LOG_LEVEL_ERROR :
-			    level <= FUSE_LOG_WARNING ? LOG_LEVEL_WARN :
-			    level <= FUSE_LOG_INFO ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG;
+	enum log_level to = level <= FUSE_LOG_ERR       ? LOG_LEVEL_ERROR
+			    : level <= FUSE_LOG_WARNING ? LOG_LEVEL_WARN
+			    : level <= FUSE_LOG_INFO    ? LOG_LEVEL_INFO
+							: LOG_LEVEL_DEBUG;
 	int saved_errno = errno;
 	char line[512];
 	size_t len;
@@ -82,13 +85,14 @@ static void become_daemon(void)
 
 static void want(struct fuse_conn_info *conn, uint64_t flag)
 {
-	fuse_set_feature_flag(conn, flag);	/* if it is to be had */
+	fuse_set_feature_flag(conn, flag); /* if it is to be had */
 }
 
 static void init(void *data, struct fuse_conn_info *conn)
 {
 	struct fmfs *f = data;
-	struct mounting *m = (struct mounting *)((char *)f - offsetof(struct mounting, f));
+	struct mounting *m =
+		(struct mounting *)((char *)f - offsetof(struct mounting, f));
 
 	want(conn, FUSE_CAP_HANDLE_KILLPRIV_V2);
 	want(conn, FUSE_CAP_PARALLEL_DIROPS);
@@ -99,26 +103,24 @@ static void init(void *data, struct fuse_conn_info *conn)
 	if (m->ready_fd < 0)
 		return;
 	become_daemon();
-	if (write(m->ready_fd, "r", 1) != 1)
+	if (write(m->ready_fd, f->passthrough.wanted ? READY : READY_SLOW, 1) != 1)
 		log_warn("cannot tell the program that mounted: %s", strerror(errno));
 	close(m->ready_fd);
 	m->ready_fd = -1;
 }
 
-/* fsname is what mount(8) shows as the device; commas in it end an option. */
+/* fsname is what mount(8) shows as the device. */
 static int add_fsname(struct fuse_args *args, const char *store)
 {
-	char escaped[2 * PATH_MAX], opt[2 * PATH_MAX + 16];
-	char *to = escaped;
+	char *escaped = options_escape(store), *opt = NULL;
+	int rc = -1;
 
-	for (const char *p = store; *p != '\0'; p++) {
-		if (*p == ',' || *p == '\\')
-			*to++ = '\\';
-		*to++ = *p;
+	if (escaped != NULL && asprintf(&opt, "-ofsname=%s", escaped) >= 0) {
+		rc = fuse_opt_add_arg(args, opt);
+		free(opt);
 	}
-	*to = '\0';
-	snprintf(opt, sizeof(opt), "-ofsname=%s", escaped);
-	return fuse_opt_add_arg(args, opt);
+	free(escaped);
+	return rc;
 }
 
 static int session_args(struct mounting *m, struct fuse_args *args)
@@ -220,7 +222,7 @@ static int serve(struct mounting *m)
 		fuse_loop_cfg_set_max_threads(config, m->opt.max_threads);
 		rc = fuse_session_loop_mt(m->f.session, config);
 		atomic_store(&m->loop_left, true);
-		pthread_kill(m->signal_thread, SIGTERM);	/* if it still waits */
+		pthread_kill(m->signal_thread, SIGTERM); /* if it still waits */
 		pthread_join(m->signal_thread, NULL);
 	}
 	fuse_loop_cfg_destroy(config);
@@ -268,17 +270,21 @@ static int mount_and_serve(struct mounting *m)
 	if (rc < 0)
 		return rc;
 	if (fuse_session_mount(m->f.session, m->mountpoint) != 0) {
-		log_error("%s: cannot mount%s", m->mountpoint, geteuid() == 0 ? "" :
-			  " (users other than root need fusermount3, of the package fuse3)");
+		log_error(
+			"%s: cannot mount%s", m->mountpoint,
+			geteuid() == 0
+				? ""
+				: " (users other than root need fusermount3, of the package fuse3)");
 		return -EIO;
 	}
 	rc = serve(m);
 	if (rc != 0)
-		log_error("%s: the session ended: %s", m->mountpoint, strerror(abs(rc)));
+		log_error("%s: the session ended: %s", m->mountpoint,
+			  strerror(abs(rc)));
+	locks_stop(&m->f.locks); /* while those who wait can be told */
 	/* Lazily, if it is in use: those who use it get ENOTCONN, but for the
 	 * mappings of passthrough, which live on. */
 	fuse_session_unmount(m->f.session);
-	locks_stop(&m->f.locks);
 	return rc;
 }
 
@@ -317,7 +323,7 @@ static int run_daemon(struct mounting *m)
 
 	block_signals(m);
 	raise_limits();
-	umask(0);	/* the kernel has applied the caller's */
+	umask(0); /* the kernel has applied the caller's */
 	if (access("/proc/self/fd", X_OK) < 0) {
 		log_error("/proc is not mounted, and fmfs needs it");
 		return EXIT_FAILURE;
@@ -343,7 +349,7 @@ static void too_late(int sig)
 	_exit(EXIT_FAILURE);
 }
 
-static int ask_mount(const char *mountpoint)
+static int ask_mount(const char *mountpoint, bool want_passthrough)
 {
 	struct fmfs_info info;
 	int fd, rc;
@@ -358,6 +364,9 @@ static int ask_mount(const char *mountpoint)
 	if (fd >= 0)
 		close(fd);
 	alarm(0);
+	if (rc == 0 && want_passthrough && !(info.flags & FMFS_F_PASSTHROUGH))
+		log_warn("no passthrough: %.*s; large shared mappings will be slow",
+			 (int)sizeof(info.why_not), info.why_not);
 	return rc < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
@@ -372,7 +381,7 @@ static int wait_until_ready(const struct mounting *m, pid_t child, int fd)
 		n = read(fd, &c, 1);
 	} while (n < 0 && errno == EINTR);
 	if (n == 1)
-		return ask_mount(m->mountpoint);
+		return ask_mount(m->mountpoint, c == *READY);
 	if (waitpid(child, &status, 0) < 0)
 		return EXIT_FAILURE;
 	if (WIFSIGNALED(status))
@@ -434,8 +443,8 @@ static int find_mountpoint(struct mounting *m)
 		return 0;
 	if (err == ENOTCONN)
 		log_error("%s: a mount is there whose daemon has died: "
-			  "'fmfs umount %s' first", m->opt.mountpoint,
-			  m->opt.mountpoint);
+			  "'fmfs umount %s' first",
+			  m->opt.mountpoint, m->opt.mountpoint);
 	else
 		log_error("%s: %s", m->opt.mountpoint, strerror(err));
 	return -err;
@@ -443,9 +452,9 @@ static int find_mountpoint(struct mounting *m)
 
 static int run(struct mounting *m)
 {
-	log_init("fmfs mount", m->opt.debug ? LOG_LEVEL_DEBUG :
-			       m->opt.foreground || m->opt.verbose ? LOG_LEVEL_INFO :
-			       LOG_LEVEL_WARN);
+	log_init("fmfs mount", m->opt.debug                          ? LOG_LEVEL_DEBUG
+			       : m->opt.foreground || m->opt.verbose ? LOG_LEVEL_INFO
+								     : LOG_LEVEL_WARN);
 	if (find_mountpoint(m) < 0)
 		return EXIT_FAILURE;
 	if (m->opt.foreground || m->opt.fake)

@@ -128,7 +128,9 @@ int node_table_init(struct node_table *t, const struct store *s)
 	struct stat st;
 
 	*t = (struct node_table){
-		.pools_fd = s->pools_fd, .dev = s->dev, .nbuckets = 1024,
+		.pools_fd = s->pools_fd,
+		.dev = s->dev,
+		.nbuckets = 1024,
 	};
 	pthread_mutex_init(&t->lock, NULL);
 	if (fstat(s->pools_fd, &st) < 0)
@@ -172,8 +174,8 @@ struct node *node_find(struct node_table *t, uint64_t id)
 	return n;
 }
 
-struct node *node_enter(struct node_table *t, struct node *parent,
-			const char *name, const struct stat *st)
+struct node *node_enter(struct node_table *t, struct node *parent, const char *name,
+			const struct stat *st)
 {
 	uint64_t id = id_of(st->st_ino);
 	struct node *n;
@@ -183,7 +185,7 @@ struct node *node_enter(struct node_table *t, struct node *parent,
 	if (n == NULL)
 		n = make(t, id, st);
 	else if (n->gone)
-		n->generation++;	/* the number was used again */
+		n->generation++; /* the number was used again */
 	if (n != NULL && !place(t, n, parent, name)) {
 		/* A new one has neither parent nor name yet. */
 		if (n->parent == NULL) {
@@ -222,8 +224,7 @@ void node_unref(struct node_table *t, struct node *n)
 	pthread_mutex_unlock(&t->lock);
 }
 
-void node_moved(struct node_table *t, ino_t ino, struct node *parent,
-		const char *name)
+void node_moved(struct node_table *t, ino_t ino, struct node *parent, const char *name)
 {
 	struct node *n;
 
@@ -330,7 +331,9 @@ static int check_is(const struct node *n, const struct node_table *t,
 		    const struct stat *st)
 {
 	return st->st_ino == n->ino && st->st_dev == t->dev &&
-	       S_ISDIR(st->st_mode) == n->dir ? 0 : -ESTALE;
+			       S_ISDIR(st->st_mode) == n->dir
+		       ? 0
+		       : -ESTALE;
 }
 
 int node_stat(struct node_table *t, struct node *n, struct stat *st)
@@ -350,8 +353,9 @@ int node_stat(struct node_table *t, struct node *n, struct stat *st)
 		rc = node_path(t, n, path);
 		if (rc < 0)
 			return rc;
-		rc = fstatat(t->pools_fd, path, st, AT_SYMLINK_NOFOLLOW) < 0 ?
-			     -errno : check_is(n, t, st);
+		rc = fstatat(t->pools_fd, path, st, AT_SYMLINK_NOFOLLOW) < 0
+			     ? -errno
+			     : check_is(n, t, st);
 	}
 	return rc;
 }

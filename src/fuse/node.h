@@ -27,32 +27,32 @@ struct lock_owner;
 
 struct node {
 	/* Guarded by the table's lock. */
-	struct node *next;	/* in the hash chain */
-	struct node *parent;	/* NULL: the root */
-	char *name;		/* in the parent */
+	struct node *next;   /* in the hash chain */
+	struct node *parent; /* NULL: the root */
+	char *name;          /* in the parent */
 	uint64_t nlookup;
 	unsigned int nref;
-	unsigned int queued;	/* index.c: puts that wait; its own lock */
-	uint64_t generation;	/* how often the number got a new file */
-	bool gone;		/* no longer has a name */
+	unsigned int queued; /* index.c: puts that wait; its own lock */
+	uint64_t generation; /* how often the number got a new file */
+	bool gone;           /* no longer has a name */
 
-	uint64_t id;		/* never changes */
+	uint64_t id; /* never changes */
 	ino_t ino;
 	bool dir;
 
 	/* Guarded by `lock`. */
 	pthread_mutex_t lock;
-	unsigned int nopen;	/* users of fd: handles, and operations */
-	int fd;			/* if nopen: the file */
-	bool writable;		/* if nopen: fd is O_RDWR, else O_RDONLY */
-	int backing_id;		/* if nopen: passthrough; 0: none yet */
-	struct lock_owner *owners;	/* locks.c */
+	unsigned int nopen;        /* users of fd: handles, and operations */
+	int fd;                    /* if nopen: the file */
+	bool writable;             /* if nopen: fd is O_RDWR, else O_RDONLY */
+	int backing_id;            /* if nopen: passthrough; 0: none yet */
+	struct lock_owner *owners; /* locks.c */
 };
 
 struct node_table {
 	pthread_mutex_t lock;
 	struct node **bucket;
-	size_t nbuckets;	/* a power of two */
+	size_t nbuckets; /* a power of two */
 	size_t nnodes;
 	struct node *root;
 	int pools_fd;
@@ -67,15 +67,14 @@ struct node *node_find(struct node_table *t, uint64_t id);
 
 /* The node of the file `st` that has this name, made if need be, with one more
  * look-up of the kernel's.  NULL: no memory. */
-struct node *node_enter(struct node_table *t, struct node *parent,
-			const char *name, const struct stat *st);
+struct node *node_enter(struct node_table *t, struct node *parent, const char *name,
+			const struct stat *st);
 void node_forget(struct node_table *t, struct node *n, uint64_t nlookup);
 void node_ref(struct node_table *t, struct node *n);
 void node_unref(struct node_table *t, struct node *n);
 
 /* The file of this inode number has another name, or none any more. */
-void node_moved(struct node_table *t, ino_t ino, struct node *parent,
-		const char *name);
+void node_moved(struct node_table *t, ino_t ino, struct node *parent, const char *name);
 void node_gone(struct node_table *t, ino_t ino);
 
 /* The path below pools/: "." for the root.  -ENOENT if it has none any more,

@@ -68,13 +68,13 @@ static bool set_no_passthrough(struct mount_options *o, const char *value)
 
 enum option_kind {
 	OPT_OURS,
-	OPT_KERNEL,		/* handed on */
-	OPT_IGNORED,		/* for mount(8), or what is so anyway */
+	OPT_KERNEL,  /* handed on */
+	OPT_IGNORED, /* for mount(8), or what is so anyway */
 	OPT_REFUSED
 };
 
 static const struct option_desc {
-	const char *name;	/* with '=': it has a value; with '*': begins so */
+	const char *name; /* with '=': it has a value; with '*': begins so */
 	enum option_kind kind;
 	bool (*set)(struct mount_options *o, const char *value);
 } options[] = {
@@ -148,12 +148,32 @@ static const struct option_desc *find_option(const char *word)
 	return NULL;
 }
 
+char *options_escape(const char *word)
+{
+	char *escaped = malloc(2 * strlen(word) + 1), *to = escaped;
+
+	if (escaped == NULL)
+		return NULL;
+	for (; *word != '\0'; word++) {
+		if (*word == ',' || *word == '\\')
+			*to++ = '\\';
+		*to++ = *word;
+	}
+	*to = '\0';
+	return escaped;
+}
+
 static int hand_on(struct mount_options *o, const char *word)
 {
-	char *both;
+	char *escaped = options_escape(word), *both = NULL;
+	int n;
 
-	if (asprintf(&both, "%s%s%s", o->fuse == NULL ? "" : o->fuse,
-		     o->fuse == NULL ? "" : ",", word) < 0)
+	if (escaped == NULL)
+		return -ENOMEM;
+	n = asprintf(&both, "%s%s%s", o->fuse == NULL ? "" : o->fuse,
+		     o->fuse == NULL ? "" : ",", escaped);
+	free(escaped);
+	if (n < 0)
 		return -ENOMEM;
 	free(o->fuse);
 	o->fuse = both;
@@ -199,7 +219,7 @@ static int take_options(struct mount_options *o, const char *text)
 	while (rc == 0 && *p != '\0') {
 		for (n = 0; *p != '\0' && *p != ','; p++) {
 			if (p[0] == '\\' && p[1] != '\0')
-				word[n++] = *p++;
+				p++;
 			word[n++] = *p;
 		}
 		word[n] = '\0';
@@ -272,9 +292,11 @@ int options_parse(struct mount_options *o, int argc, char **argv)
 	int c, rc = 0;
 
 	*o = (struct mount_options){
-		.attr_timeout = 1.0, .entry_timeout = 1.0, .max_threads = 10,
+		.attr_timeout = 1.0,
+		.entry_timeout = 1.0,
+		.max_threads = 10,
 	};
-	optind = 0;	/* whoever called us may have used it */
+	optind = 0; /* whoever called us may have used it */
 	while (rc == 0 &&
 	       (c = getopt_long(argc, argv, "o:fdvsrwnt:h", long_options, NULL)) != -1)
 		rc = take_flag(o, c, helper);

@@ -11,20 +11,23 @@ struct mount_options {
 	bool foreground;
 	bool debug;
 	bool verbose;
-	bool fake;		/* mount -f: do all but mount */
+	bool fake; /* mount -f: do all but mount */
 	bool help;
-	bool sloppy;		/* mount -s: unknown options are no error */
+	bool sloppy; /* mount -s: unknown options are no error */
 	bool readonly;
 	bool no_passthrough;
-	double attr_timeout;	/* seconds */
-	double entry_timeout;	/* seconds */
+	double attr_timeout;  /* seconds */
+	double entry_timeout; /* seconds */
 	unsigned int max_threads;
-	char *fuse;		/* for libfuse and the kernel, with commas; allocated */
+	char *fuse; /* for libfuse and the kernel, with commas; allocated */
 };
 
 /* 0, or -EINVAL or -ENOMEM after a message. */
 int options_parse(struct mount_options *o, int argc, char **argv);
 void options_free(struct mount_options *o);
 void options_print_help(void);
+
+/* A value with "\\" before every comma and backslash; NULL: no memory. */
+char *options_escape(const char *word);
 
 #endif

@@ -75,7 +75,7 @@ static void try_it(fuse_req_t req, struct passthrough *p, struct store *s)
 	int fd, id;
 
 	if (s->readonly) {
-		p->on = p->decided = true;	/* nothing to try it with */
+		p->on = p->decided = true; /* nothing to try it with */
 		return;
 	}
 	fd = store_tmp_file(s, name);

@@ -19,10 +19,10 @@ struct store;
 
 struct passthrough {
 	pthread_mutex_t lock;
-	bool wanted;		/* negotiated with the kernel */
-	bool decided;		/* by a first try, which needs a request */
+	bool wanted;  /* negotiated with the kernel */
+	bool decided; /* by a first try, which needs a request */
 	bool on;
-	char why_not[256];	/* if it is not on: the reason */
+	char why_not[256]; /* if it is not on: the reason */
 };
 
 /* While the session is negotiated. */

@@ -101,13 +101,15 @@ static int copy_extent(fuse_req_t req, int from, int to, off_t off, off_t end)
 	ssize_t n;
 
 	while (off < end) {
-		if (fuse_req_interrupted(req))
+		if (fuse_req_interrupted(req) ||
+		    fuse_session_exited(fmfs_of(req)->session))
 			return -EINTR;
-		n = copy_some(from, to, off, end - off < COPY_LEN ? end - off : COPY_LEN);
+		n = copy_some(from, to, off,
+			      end - off < COPY_LEN ? end - off : COPY_LEN);
 		if (n < 0)
 			return n;
 		if (n == 0)
-			break;		/* cut short meanwhile */
+			break; /* cut short meanwhile */
 		off += n;
 	}
 	return 0;
@@ -159,8 +161,10 @@ static int check_space(struct fmfs *f, int fd, const char *name)
 	if ((uint64_t)fs.f_bavail * fs.f_frsize >= (uint64_t)st.st_blocks * 512)
 		return 0;
 	if (log_allowed(&refusals))
-		log_warn("%s: refused: a program has the pool open for writing, and could "
-			 "run out of space: less is free than the pool takes", name);
+		log_warn(
+			"%s: refused: a program has the pool open for writing, and could "
+			"run out of space: less is free than the pool takes",
+			name);
 	return -ENOSPC;
 }
 
@@ -187,13 +191,16 @@ static int copy_quiet(fuse_req_t req, int from, int to, const char *name)
 
 	rc = inspect_hold(from);
 	if (rc == -EBUSY)
-		return refuse_busy(name, f->store.reflink ?
-				   "without passthrough its stores are not all here yet" :
-				   "the store's file system cannot share blocks (reflink)");
+		return refuse_busy(
+			name,
+			f->store.reflink
+				? "without passthrough its stores are not all here yet"
+				: "the store's file system cannot share blocks (reflink)");
 	if (rc < 0)
 		return rc;
-	rc = f->store.reflink && ioctl(to, FICLONE, from) == 0 ?
-		     0 : copy_data(req, from, to);
+	rc = f->store.reflink && ioctl(to, FICLONE, from) == 0
+		     ? 0
+		     : copy_data(req, from, to);
 	inspect_release(from);
 	return rc;
 }
@@ -274,12 +281,13 @@ static int check_request(struct fmfs *f, struct node *n, struct node *dir,
 	pthread_mutex_unlock(&f->nodes.lock);
 	if ((rc == -EPERM || rc == -EINVAL) && log_allowed(&refusals))
 		log_info("%s: refused: a link must be a snapshot beside its pool: "
-			 "ln POOL POOL@TAG", name);
+			 "ln POOL POOL@TAG",
+			 name);
 	return rc;
 }
 
-int snapshot_make(fuse_req_t req, struct node *n, struct node *dir,
-		  const char *name, struct stat *st)
+int snapshot_make(fuse_req_t req, struct node *n, struct node *dir, const char *name,
+		  struct stat *st)
 {
 	struct fmfs *f = fmfs_of(req);
 	char path[NODE_PATH_LEN];
@@ -288,8 +296,9 @@ int snapshot_make(fuse_req_t req, struct node *n, struct node *dir,
 	rc = check_request(f, n, dir, name);
 	if (rc == 0)
 		rc = node_child_path(&f->nodes, dir, name, path);
-	if (rc == 0 && faccessat(f->store.pools_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-		rc = -EEXIST;	/* before the work */
+	if (rc == 0 &&
+	    faccessat(f->store.pools_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		rc = -EEXIST; /* before the work */
 	if (rc < 0)
 		return rc;
 	from = node_open(&f->nodes, n, O_RDWR);

@@ -26,7 +26,7 @@ int snapshot_check_name(const char *name, const char *pool, size_t pool_len);
  * to the owner of the pool and has its mode, so that it can be read by those
  * who can read the pool, and removed by those who can remove it.
  */
-int snapshot_make(fuse_req_t req, struct node *n, struct node *dir,
-		  const char *name, struct stat *st);
+int snapshot_make(fuse_req_t req, struct node *n, struct node *dir, const char *name,
+		  struct stat *st);
 
 #endif

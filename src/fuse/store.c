@@ -36,6 +36,13 @@ static int fail(int err, const struct store *s, const char *what)
 	return err;
 }
 
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
 /* 1 if the folder is empty, but for what mkfs leaves; 0 if not; or -errno. */
 static int is_empty(int dirfd)
 {
@@ -152,8 +159,8 @@ static int take_lock(struct store *s)
 	int len;
 
 	s->lock_fd = openat(s->dirfd, STORE_LOCK,
-			    s->readonly ? O_RDONLY | O_CLOEXEC | O_NOFOLLOW :
-				    O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
+			    s->readonly ? O_RDONLY | O_CLOEXEC | O_NOFOLLOW
+					: O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
 			    0600);
 	if (s->lock_fd < 0) {
 		if (s->readonly && errno == ENOENT)
@@ -165,6 +172,7 @@ static int take_lock(struct store *s)
 		if (errno != EWOULDBLOCK)
 			return fail(-errno, s, STORE_LOCK);
 		say_locked(s);
+		close_fd(&s->lock_fd); /* not ours to write to */
 		return -EBUSY;
 	}
 	if (s->readonly)
@@ -253,8 +261,8 @@ static bool is_stacked(int fd)
 
 	if (fstatfs(fd, &st) < 0)
 		return false;
-	return st.f_type == OVERLAYFS_SUPER_MAGIC || st.f_type == ECRYPTFS_SUPER_MAGIC ||
-	       st.f_type == FUSE_SUPER_MAGIC;
+	return st.f_type == OVERLAYFS_SUPER_MAGIC ||
+	       st.f_type == ECRYPTFS_SUPER_MAGIC || st.f_type == FUSE_SUPER_MAGIC;
 }
 
 static int open_dir(struct store *s, const char *path)
@@ -297,8 +305,8 @@ static int open_parts(struct store *s)
 		return rc;
 	if (fstat(s->dirfd, &st) == 0 && (st.st_mode & 077) != 0)
 		log_warn("%s: the store is open to other users (mode %04o), who can go "
-			 "around the permissions of the mount", s->path,
-			 st.st_mode & 07777);
+			 "around the permissions of the mount",
+			 s->path, st.st_mode & 07777);
 	if (fstat(s->pools_fd, &st) < 0)
 		return fail(-errno, s, STORE_POOLS);
 	s->dev = st.st_dev;
@@ -317,7 +325,10 @@ int store_open(struct store *s, const char *path)
 	int rc;
 
 	*s = (struct store){
-		.dirfd = -1, .pools_fd = -1, .tmp_fd = -1, .lock_fd = -1,
+		.dirfd = -1,
+		.pools_fd = -1,
+		.tmp_fd = -1,
+		.lock_fd = -1,
 	};
 	rc = open_dir(s, path);
 	if (rc == 0)
@@ -328,13 +339,6 @@ int store_open(struct store *s, const char *path)
 	}
 	s->stacked = is_stacked(s->pools_fd);
 	return 0;
-}
-
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
 }
 
 void store_close(struct store *s)

@@ -16,15 +16,15 @@
 #include <sys/types.h>
 
 struct store {
-	char path[PATH_MAX];	/* absolute, without symbolic links */
+	char path[PATH_MAX]; /* absolute, without symbolic links */
 	int dirfd;
 	int pools_fd;
-	int tmp_fd;		/* -1 if read-only */
-	int lock_fd;		/* -1 if read-only and there is no lock file */
-	dev_t dev;		/* of pools/; what is mounted below is not ours */
-	bool readonly;		/* the file system below is */
-	bool reflink;		/* FICLONE works: probed at opening */
-	bool stacked;		/* lies on overlayfs or the like */
+	int tmp_fd;    /* -1 if read-only */
+	int lock_fd;   /* -1 if read-only and there is no lock file */
+	dev_t dev;     /* of pools/; what is mounted below is not ours */
+	bool readonly; /* the file system below is */
+	bool reflink;  /* FICLONE works: probed at opening */
+	bool stacked;  /* lies on overlayfs or the like */
 };
 
 /*

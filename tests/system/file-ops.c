@@ -23,18 +23,18 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-static int mnt, store;		/* the folders */
+static int mnt, store; /* the folders */
 static const char *mnt_path;
 static char why[256];
 
 /* In a case: end it as failed unless the expression is true. */
-#define want(expr) \
-	do { \
-		if (!(expr)) { \
-			snprintf(why, sizeof(why), "line %d: %s (%s)", __LINE__, #expr, \
-				 strerror(errno)); \
-			return false; \
-		} \
+#define want(expr)                                                               \
+	do {                                                                     \
+		if (!(expr)) {                                                   \
+			snprintf(why, sizeof(why), "line %d: %s (%s)", __LINE__, \
+				 #expr, strerror(errno));                        \
+			return false;                                            \
+		}                                                                \
 	} while (0)
 #define want_errno(expr, err) want((expr) < 0 && errno == (err))
 
@@ -170,7 +170,8 @@ static bool punches(void)
 	want(all_zero(fd, 64 << 10, 512 << 10));
 	want(same_bytes(fd, (64 << 10) - 1, "x", 1) &&
 	     same_bytes(fd, (64 + 512) << 10, "x", 1));
-	want(fallocate(fd, FALLOC_FL_ZERO_RANGE, 0, 4096) == 0 && all_zero(fd, 0, 4096));
+	want(fallocate(fd, FALLOC_FL_ZERO_RANGE, 0, 4096) == 0 &&
+	     all_zero(fd, 0, 4096));
 	close(fd);
 	return true;
 }
@@ -266,7 +267,8 @@ static bool renames(void)
 	want(fd >= 0 && other >= 0 && fstat(fd, &f) == 0);
 	want_errno(renameat2(mnt, "f", mnt, "g", RENAME_NOREPLACE), EEXIST);
 	want(renameat2(mnt, "f", mnt, "g", RENAME_EXCHANGE) == 0);
-	want(fstatat(mnt, "g", &st, 0) == 0 && st.st_size == 3 && st.st_ino == f.st_ino);
+	want(fstatat(mnt, "g", &st, 0) == 0 && st.st_size == 3 &&
+	     st.st_ino == f.st_ino);
 	want(fstatat(mnt, "f", &st, 0) == 0 && st.st_size == 7);
 	want(renameat2(mnt, "g", mnt, "h", RENAME_NOREPLACE) == 0);
 	want_errno(fstatat(mnt, "g", &st, 0), ENOENT);
@@ -407,7 +409,8 @@ static bool copies_ranges(void)
 
 	want(pwrite(from, "marked", 6, 8192) == 6);
 	while (off_from < 1 << 20) {
-		n = copy_file_range(from, &off_from, to, &off_to, (1 << 20) - off_from, 0);
+		n = copy_file_range(from, &off_from, to, &off_to, (1 << 20) - off_from,
+				    0);
 		want(n > 0);
 	}
 	want(same_bytes(to, 4096, "marked", 6));
@@ -440,7 +443,8 @@ static bool maps(void)
 	strcpy(a + 12345, "stored");
 	want(strcmp(b + 12345, "stored") == 0);
 	want(same_bytes(fd, 12345, "stored", 7));
-	want(pwrite(fd, "WRITTEN", 8, 2 << 20) == 8 && strcmp(a + (2 << 20), "WRITTEN") == 0);
+	want(pwrite(fd, "WRITTEN", 8, 2 << 20) == 8 &&
+	     strcmp(a + (2 << 20), "WRITTEN") == 0);
 	want(msync(a, len, MS_SYNC) == 0);
 	other = openat(store, "f", O_RDONLY);
 	want(same_bytes(other, 12345, "stored", 7));
@@ -468,7 +472,8 @@ static bool grows_while_mapped(void)
 	want(fallocate(fd, 0, 0, 8 << 20) == 0);
 	p[(8 << 20) - 1] = 'b';
 	want(same_bytes(fd, (8 << 20) - 1, "b", 1));
-	want(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 2 << 20) == 0);
+	want(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 2 << 20) ==
+	     0);
 	want(p[(1 << 20) - 1] == 0);
 	munmap(p, len);
 	close(fd);

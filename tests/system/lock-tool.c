@@ -37,7 +37,8 @@ static bool is_shared(void)
 static struct flock range(void)
 {
 	return (struct flock){
-		.l_type = is_shared() ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET,
+		.l_type = is_shared() ? F_RDLCK : F_WRLCK,
+		.l_whence = SEEK_SET,
 		.l_len = is("range") ? 100 : 0,
 	};
 }
@@ -47,7 +48,8 @@ static int lock(int fd, bool wait)
 	struct flock fl = range();
 
 	if (is("flock"))
-		return flock(fd, (is_shared() ? LOCK_SH : LOCK_EX) | (wait ? 0 : LOCK_NB));
+		return flock(fd,
+			     (is_shared() ? LOCK_SH : LOCK_EX) | (wait ? 0 : LOCK_NB));
 	if (is("ofd"))
 		return fcntl(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &fl);
 	return fcntl(fd, wait ? F_SETLKW : F_SETLK, &fl);

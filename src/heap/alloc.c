@@ -8,6 +8,7 @@
 #include "common/align.h"
 #include "heap/error.h"
 #include "heap/heap.h"
+#include "heap/lane.h"
 
 #define NO_CLASS SIZECLASS_N
 
@@ -38,7 +39,7 @@ int alloc_block(struct fm_heap *h, size_t size, size_t align, uint64_t *off)
 		size = 1;
 	cls = class_for(size, align);
 	if (cls != NO_CLASS)
-		return slab_alloc(h, cls, off);
+		return lane_alloc(h, cls, off);
 	if (align < FM_PAGE_LEN)
 		align = FM_PAGE_LEN;
 	if (zone_holds(size, align))
@@ -52,7 +53,7 @@ int alloc_free(struct fm_heap *h, uint64_t off)
 	int rc;
 
 	if (FM_EXTENT_KIND(zone_entry(h, off & ~(FM_SLAB_LEN - 1))) == FM_EXTENT_SLAB)
-		return slab_free(h, off);
+		return lane_free(h, off);
 	rc = zone_free(h, FM_EXTENT_RUN, off);
 	if (rc == -EINVAL)
 		rc = zone_free_huge(h, off);
@@ -65,36 +66,24 @@ uint64_t alloc_usable(const struct fm_heap *h, uint64_t off)
 	unsigned cls = FM_EXTENT_CLASS(entry);
 
 	if (FM_EXTENT_KIND(entry) == FM_EXTENT_SLAB)
-		return slab_has(h, cls, off) ? sizeclass_table[cls].size : 0;
+		return lane_has(h, cls, off) ? sizeclass_table[cls].size : 0;
 	entry = zone_entry(h, off);
 	if (off % FM_PAGE_LEN == 0 && FM_EXTENT_KIND(entry) == FM_EXTENT_RUN)
 		return (uint64_t)FM_EXTENT_NPAGES(entry) << FM_PAGE_SHIFT;
 	return zone_huge_len(h, off);
 }
 
-int alloc_resize(struct fm_heap *h, uint64_t off, size_t size)
+bool alloc_resize(struct fm_heap *h, uint64_t off, size_t size)
 {
 	uint64_t usable = alloc_usable(h, off);
-	bool huge = zone_huge_len(h, off) != 0;
-	int rc;
 
-	if (usable == 0)
-		return err_set(EINVAL, "offset %#" PRIx64 " is not an allocated block",
-			       off);
-	if (size == 0)
-		size = 1;
+	/* A small block stays unless it grows, or shrinks by half. */
 	if (usable <= SIZECLASS_MAX)
-		/* A block moves to a smaller one only if that halves it. */
-		return size <= usable && sizeclass_of(size) < SIZECLASS_N &&
-		       (size >= usable / 2 || usable <= 64);
+		return size <= usable && (size >= usable / 2 || usable <= 64);
 	if (size <= SIZECLASS_MAX)
-		return 0;
-	if (huge) {
-		rc = zone_resize_huge(h, off, size);
-	} else {
-		if (!zone_holds(size, FM_PAGE_LEN))
-			return 0;
-		rc = zone_resize_run(h, off, npages_of(size));
-	}
-	return rc == 0;
+		return false;
+	if (zone_huge_len(h, off) != 0)
+		return zone_resize_huge(h, off, size) == 0;
+	return zone_holds(size, FM_PAGE_LEN) &&
+	       zone_resize_run(h, off, npages_of(size)) == 0;
 }

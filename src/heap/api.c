@@ -12,6 +12,7 @@
 #include "common/align.h"
 #include "heap/error.h"
 #include "heap/heap.h"
+#include "heap/lane.h"
 
 #define ALIGN_MAX (32ull << 20)
 
@@ -145,9 +146,47 @@ static void *block(struct fm_heap *h, const char *func, size_t size, size_t alig
 	return rc < 0 ? fail_null(rc) : h->base + off;
 }
 
+/* Let the thread's next calls take the short way. */
+static void warm_tcache(struct fm_heap *h)
+{
+	uint64_t epoch = __atomic_load_n(&registry_epoch, __ATOMIC_ACQUIRE);
+
+	if (h == NULL || !h->writable || h != registry_target())
+		return;
+	tcache.lane = lane_get(h);
+	if (tcache.lane == NULL)
+		return;
+	tcache.h = h;
+	tcache.base = h->base;
+	tcache.len = h->map_len;
+	tcache.epoch = epoch;
+}
+
+static bool tcache_warm(void)
+{
+	return __builtin_expect(tcache.epoch == __atomic_load_n(&registry_epoch,
+								__ATOMIC_ACQUIRE), 1);
+}
+
+static __attribute__((noinline)) void *fmalloc_slow(size_t size)
+{
+	struct fm_heap *h = registry_target();
+
+	if (size <= SIZECLASS_MAX && !tcache_warm())
+		warm_tcache(h);
+	return block(h, "fmalloc", size, 16);
+}
+
 void *fmalloc(size_t size)
 {
-	return block(registry_target(), "fmalloc", size, 16);
+	uint64_t off;
+
+	if (tcache_warm() && size <= SIZECLASS_MAX) {
+		off = lane_pop(tcache.h, &tcache.lane->magazine[sizeclass_of(size)]);
+		if (__builtin_expect(off != 0, 1))
+			return tcache.base + off;
+	}
+	return fmalloc_slow(size);
 }
 
 void *fmalloc_in(struct fm_info *fi, size_t size)
@@ -227,7 +266,7 @@ void *frealloc(void *ptr, size_t size)
 	return alloc_resize(h, off, size) ? ptr : move_block(h, off, size);
 }
 
-void ffree(void *ptr)
+static __attribute__((noinline)) void ffree_slow(void *ptr)
 {
 	int saved = errno, rc;
 	struct fm_heap *h;
@@ -246,6 +285,14 @@ void ffree(void *ptr)
 	if (rc < 0)
 		__atomic_add_fetch(&nbad_frees, 1, __ATOMIC_RELAXED);
 	errno = saved;
+}
+
+void ffree(void *ptr)
+{
+	uint64_t off = (uintptr_t)ptr - (uintptr_t)tcache.base;
+
+	if (off >= tcache.len || !tcache_warm() || !lane_push(tcache.h, tcache.lane, off))
+		ffree_slow(ptr);
 }
 
 uint64_t fm_bad_free_count(void)

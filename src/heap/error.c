@@ -22,34 +22,36 @@ int err_set(int err, const char *fmt, ...)
 	return -err;
 }
 
+/* Add ": more" to the message, as far as it fits. */
+static void append(const char *more)
+{
+	strncat(words, ": ", sizeof(words) - 1 - strlen(words));
+	strncat(words, more, sizeof(words) - 1 - strlen(words));
+}
+
 int err_sys(int err, const char *fmt, ...)
 {
 	char why[96];
-	size_t len;
 	va_list ap;
 
 	va_start(ap, fmt);
 	vsnprintf(words, sizeof(words), fmt, ap);
 	va_end(ap);
-	len = strlen(words);
 	/* The GNU strerror_r, which may or may not use the buffer. */
-	snprintf(words + len, sizeof(words) - len, ": %s",
-		 strerror_r(err, why, sizeof(why)));
+	append(strerror_r(err, why, sizeof(why)));
 	return -err;
 }
 
 int err_in(int rc, const char *fmt, ...)
 {
 	char rest[WORDS_LEN];
-	size_t len;
 	va_list ap;
 
 	memcpy(rest, words, sizeof(rest));
 	va_start(ap, fmt);
 	vsnprintf(words, sizeof(words), fmt, ap);
 	va_end(ap);
-	len = strlen(words);
-	snprintf(words + len, sizeof(words) - len, ": %s", rest);
+	append(rest);
 	return rc;
 }
 

@@ -4,8 +4,9 @@
  *
  * Lock order, outermost first; each is a volatile mutex of this process:
  *   1. fm_heap.root_lock     named roots
- *   2. slab_class.lock       the slabs of one size class, and their bitmaps
- *   3. fm_heap.page_lock     zones, extents, growth
+ *   2. fm_heap.lane_lock     which thread has which lane
+ *   3. slab_class.lock       the slabs of one size class, and their bitmaps
+ *   4. fm_heap.page_lock     zones, extents, growth
  * The registry (registry.c) has a lock of its own, held only while opening and
  * closing, outside of all of these.
  */
@@ -47,6 +48,19 @@ struct slab_class {
 				 * last used; guarded by page_lock */
 } __attribute__((aligned(64)));
 
+/* What ffree() must know of 64 KiB: the class + 1 of the slab there, 0 if there
+ * is none (atomic), and a byte a block that is 1 while the block is not the
+ * program's, so that freeing it again is noticed. */
+struct unit {
+	uint8_t *free_map;
+	uint32_t room;		/* bytes at free_map */
+	uint8_t cls1;
+};
+
+/* Each unit may need room for more blocks several times, each time twice as
+ * many or more. */
+#define FREE_MAPS_LEN (2 * FM_ZONE_NSLABS * (FM_SLAB_LEN / 16))
+
 /*
  * A normal zone in memory, made when the zone is first needed.  The free
  * extents of all such zones are on the lists of struct fm_heap; an extent is
@@ -63,6 +77,9 @@ struct zone {
 	struct zone *next_growable;
 	uint16_t span[FM_ZONE_NPAGES];
 	uint32_t next[FM_ZONE_NPAGES], prev[FM_ZONE_NPAGES];
+	struct unit unit[FM_ZONE_NSLABS];
+	uint8_t *free_maps;	/* FREE_MAPS_LEN bytes, for those of the units */
+	uint32_t free_maps_used;
 	struct slab slab[FM_ZONE_NSLABS];
 };
 
@@ -92,7 +109,7 @@ struct fm_heap {
 	bool forked;		/* this process is a child of the opener; then
 				 * not writable */
 	uint64_t map_len;	/* bytes mapped, and the most the pool can have */
-	char *path;		/* for messages */
+	char path[512];		/* for messages; cut short if longer */
 	uint32_t window;
 
 	pthread_mutex_t page_lock;
@@ -103,6 +120,11 @@ struct fm_heap {
 	uint64_t bins_used[2];	/* one bit a bin */
 
 	struct slab_class cls[SIZECLASS_N];
+
+	pthread_mutex_t lane_lock;
+	struct fm_lane_disk *lane[FM_MAX_NLANES]; /* in the pool */
+	bool lane_taken[FM_MAX_NLANES];
+	uint32_t nlanes;
 
 	pthread_mutex_t root_lock;
 	struct root_index roots;
@@ -123,6 +145,12 @@ static inline uint32_t heap_nzones(const struct fm_heap *h)
 
 /* The open pool whose window `addr` is in, or NULL. */
 struct fm_heap *registry_find(const void *addr);
+/* How often a pool was closed in the window; and the open pool there, if that
+ * is still so, or NULL. */
+uint64_t registry_generation(uint32_t window);
+struct fm_heap *registry_get(uint32_t window, uint64_t generation);
+/* Goes up when a pool is closed, a target chosen, or the process forked. */
+extern uint64_t registry_epoch;	/* atomic */
 /* The open pool that `fi` is, or NULL. */
 struct fm_heap *registry_check(const struct fm_info *fi);
 struct fm_heap *registry_target(void);
@@ -154,8 +182,10 @@ int map_reserve(int fd, uint64_t off, uint64_t len);
  * 0 or -errno; not being able to is no failure of the caller's. */
 int map_punch(int fd, uint64_t off, uint64_t len);
 
-/* Zeroed memory for this folder's own purposes, by whole pages. */
+/* Zeroed memory for this folder's own purposes, by whole pages.  The second is
+ * for much that is looked at all over. */
 void *map_anon(size_t len);
+void *map_anon_huge(size_t len);
 void map_anon_free(void *mem, size_t len);
 
 /* --- zone.c: extents of pages -------------------------------------------- */
@@ -164,6 +194,12 @@ void map_anon_free(void *mem, size_t len);
  * at most) for `kind`; *off is where.  cls is of FM_EXTENT_SLAB. */
 int zone_alloc(struct fm_heap *h, enum fm_extent_kind kind, unsigned cls,
 	       uint32_t npages, uint32_t align_npages, uint64_t *off);
+/* npages pages for the heap itself.  *pending, in the super, names them from
+ * before they are allocated; the caller stores 0 there once they are linked. */
+int zone_alloc_meta(struct fm_heap *h, uint32_t npages, uint64_t *pending,
+		    uint64_t *off);
+/* Free pages that a killed process had pending; before any zone is loaded. */
+void zone_drop_meta(struct fm_heap *h, uint64_t off);
 /* The same for a block that no zone can hold.  align: bytes. */
 int zone_alloc_huge(struct fm_heap *h, uint64_t len, uint64_t align,
 		    uint64_t *off);
@@ -202,10 +238,37 @@ void slab_destroy(struct fm_heap *h);
  * one that is about to be entered in the table. */
 void slab_load(struct fm_heap *h, struct zone *z, uint32_t index, unsigned cls);
 void slab_prepare(struct fm_heap *h, struct zone *z, uint32_t index, unsigned cls);
-/* A block of the class: 0 and *off, or -errno. */
-int slab_alloc(struct fm_heap *h, unsigned cls, uint64_t *off);
-/* Free the block at off: -EINVAL if none is allocated there. */
-int slab_free(struct fm_heap *h, uint64_t off);
+/* Move blocks of the class between its slabs and a magazine: up to `want` into
+ * it (0, or -errno if not one could be had), or the topmost n out of it. */
+int slab_refill(struct fm_heap *h, unsigned cls, struct fm_magazine_disk *mag,
+		uint32_t want);
+void slab_flush(struct fm_heap *h, unsigned cls, struct fm_magazine_disk *mag,
+		uint32_t n);
+/* Clear the bit of the block if there is one; for recovery, before any zone is
+ * loaded. */
+void slab_unmark(struct fm_heap *h, unsigned cls, uint64_t off);
+
+/* How many blocks go between slabs and a magazine at a time. */
+static inline uint32_t slab_batch(unsigned cls)
+{
+	uint32_t n = 65536 / sizeclass_table[cls].size;
+
+	return n < 2 ? 2 : n > 32 ? 32 : n;
+}
+
+/* The bitmap of the slab that off is in, and whether bit i of it is set. */
+static inline uint64_t *slab_bitmap(const struct fm_heap *h, uint64_t off)
+{
+	return (uint64_t *)(h->base + (off & ~(FM_ZONE_LEN - 1)) + FM_ZONE_BITMAP_OFF +
+			    (off % FM_ZONE_LEN >> FM_SLAB_SHIFT) * FM_BITMAP_LEN);
+}
+
+static inline bool slab_bit(const struct fm_heap *h, uint64_t off, uint32_t i)
+{
+	return (__atomic_load_n(&slab_bitmap(h, off)[i / 64], __ATOMIC_ACQUIRE) >>
+		i % 64 & 1) != 0;
+}
+
 /* Whether off is the start of an allocated block of a slab of this class. */
 bool slab_has(const struct fm_heap *h, unsigned cls, uint64_t off);
 
@@ -215,8 +278,8 @@ int alloc_block(struct fm_heap *h, size_t size, size_t align, uint64_t *off);
 int alloc_free(struct fm_heap *h, uint64_t off);
 /* Usable bytes of the block at off, 0 if no block starts there. */
 uint64_t alloc_usable(const struct fm_heap *h, uint64_t off);
-/* 1: the block at off now has room for size bytes; 0: it must move; -errno. */
-int alloc_resize(struct fm_heap *h, uint64_t off, size_t size);
+/* Let the allocated block at off have size bytes in place; false: it must move. */
+bool alloc_resize(struct fm_heap *h, uint64_t off, size_t size);
 
 /* --- super.c: the first page -------------------------------------------- */
 
@@ -241,5 +304,7 @@ int root_each(struct fm_heap *h,
 	      int (*fn)(const char *name, void *ptr, const char *type, void *arg),
 	      void *arg, int *result);
 void root_close(struct fm_heap *h);
+/* Whether the page of roots at off is linked: 1, 0, or -errno. */
+int root_has_page(struct fm_heap *h, uint64_t off);
 
 #endif

@@ -163,11 +163,44 @@ struct fm_super_disk {
 				 * that knows none their blocks look allocated) */
 	uint64_t log_off;	/* 0: none (commit log of atomic pools) */
 	uint64_t home_addr;	/* 0: none (the address insisted on) */
-	uint8_t reserved1[480];
+	/* Offset of a lane and of a page of roots that are being made: allocated,
+	 * but, unless they are found linked, to be freed at the next open. */
+	uint64_t pending_lane_off;
+	uint64_t pending_rootpage_off;
+	uint8_t reserved1[464];
 	struct fm_writer_disk writer;
 	uint8_t reserved2[960];
 	struct fm_zone_disk zone0;	/* FM_ZONE0_HEADER_OFF */
 	uint8_t reserved3[1984];
+};
+
+/* --- lanes ---------------------------------------------------------------- */
+
+#define FM_LANE_MAGIC 0x454e414cu	/* "LANE" */
+#define FM_LANE_NMAGAZINES 54u		/* one for each size class */
+#define FM_MAGAZINE_NSLOTS 63u
+#define FM_LANE_NPAGES 7u
+#define FM_MAX_NLANES 256u
+
+/*
+ * Blocks that a thread keeps at hand (Bonwick's magazines): slot[0..count) are
+ * free, though the bits of their slabs are set.  Taking or putting a block is
+ * one store of `count`.  Whoever opens the pool next clears the bits of the
+ * blocks that a killed process left, and the counts after.
+ */
+struct fm_magazine_disk {
+	uint32_t count;
+	uint32_t reserved;
+	uint64_t slot[FM_MAGAZINE_NSLOTS];	/* offsets of blocks */
+};
+
+struct fm_lane_disk {
+	uint32_t magic;		/* FM_LANE_MAGIC */
+	uint32_t crc;		/* CRC32C of self_off */
+	uint64_t self_off;	/* offset of this lane, a FM_EXTENT_META extent */
+	uint64_t next_off;	/* of the next; 0: last.  Fixed once linked */
+	uint64_t reserved[5];
+	struct fm_magazine_disk magazine[FM_LANE_NMAGAZINES];
 };
 
 /* --- named roots -------------------------------------------------------- */
@@ -220,6 +253,10 @@ _Static_assert(offsetof(struct fm_super_disk, zone0) == FM_ZONE0_HEADER_OFF,
 	       "zone 0 header");
 _Static_assert(sizeof(struct fm_writer_disk) == 64, "writer");
 _Static_assert(sizeof(struct fm_zone_disk) == 64, "zone header");
+_Static_assert(sizeof(struct fm_magazine_disk) == 512, "magazine");
+_Static_assert(offsetof(struct fm_lane_disk, magazine) == 64, "lane");
+_Static_assert(sizeof(struct fm_lane_disk) <= FM_LANE_NPAGES * FM_PAGE_LEN,
+	       "a lane fits its pages");
 _Static_assert(sizeof(struct fm_root_disk) == 256, "root slot");
 _Static_assert(offsetof(struct fm_root_disk, name) == 40, "root name");
 _Static_assert(sizeof(struct fm_rootpage_disk) == FM_ROOTPAGE_HEAD_LEN,

@@ -177,6 +177,16 @@ void *map_anon(size_t len)
 	return mem == MAP_FAILED ? NULL : mem;
 }
 
+void *map_anon_huge(size_t len)
+{
+	void *mem = map_anon(len);
+
+	/* Fewer misses of the TLB; a kernel that cannot does as well. */
+	if (mem != NULL)
+		madvise(mem, len, MADV_HUGEPAGE);
+	return mem;
+}
+
 void map_anon_free(void *mem, size_t len)
 {
 	if (mem != NULL)

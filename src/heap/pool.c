@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <libgen.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -19,6 +20,7 @@
 
 #include "heap/error.h"
 #include "heap/heap.h"
+#include "heap/lane.h"
 #include "heap/lock.h"
 
 /* --- the file ------------------------------------------------------------------ */
@@ -283,6 +285,19 @@ static int fill_holes(struct fm_heap *h)
 	return 0;
 }
 
+/* A process died making a page of roots. */
+static void settle_rootpage(struct fm_heap *h)
+{
+	uint64_t off = h->super->pending_rootpage_off;
+
+	if (off == 0)
+		return;
+	/* If the roots are damaged it is safer to lose the page. */
+	if (root_has_page(h, off) == 0)
+		zone_drop_meta(h, off);
+	__atomic_store_n(&h->super->pending_rootpage_off, 0, __ATOMIC_RELEASE);
+}
+
 static int start_heap(struct fm_heap *h, const char *path)
 {
 	int rc;
@@ -290,6 +305,7 @@ static int start_heap(struct fm_heap *h, const char *path)
 	h->info.mem = h->base;
 	h->super = (struct fm_super_disk *)h->base;
 	h->zonedir = (uint16_t *)(h->base + FM_ZONEDIR_OFF);
+	lane_open(h);
 	rc = zone_open(h);
 	if (rc == 0 && h->writable)
 		rc = fill_holes(h);
@@ -297,9 +313,11 @@ static int start_heap(struct fm_heap *h, const char *path)
 		rc = lock_sign(h->fd, &h->super->writer);
 	if (rc < 0)
 		return rc;
-	h->path = strdup(path);
-	if (h->path == NULL)
-		return err_sys(ENOMEM, "path");
+	if (h->writable) {
+		settle_rootpage(h);
+		lane_recover(h);
+	}
+	snprintf(h->path, sizeof(h->path), "%s", path);
 	slab_init(h);
 	pthread_mutex_init(&h->root_lock, NULL);
 	return 0;
@@ -369,6 +387,7 @@ int pool_open(const char *path, int flags, bool *created, struct fm_heap **out)
 void pool_close(struct fm_heap *h)
 {
 	registry_lock();
+	lane_close(h);
 	registry_remove(h);
 	if (h->writable)
 		lock_unsign(&h->super->writer);
@@ -378,8 +397,6 @@ void pool_close(struct fm_heap *h)
 	map_close(h);
 	if (h->fd >= 0)
 		close(h->fd);	/* and with it goes the lock */
-	free(h->path);
-	h->path = NULL;
 	h->info.mem = NULL;
 	registry_unlock();
 }

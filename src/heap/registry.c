@@ -5,7 +5,6 @@
  */
 #include <config.h>
 
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -19,6 +18,8 @@ static struct {
 } window[FM_NWINDOWS];
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+uint64_t registry_epoch = 1;
 
 /* A choice of target stays valid while its window's generation does. */
 struct target {
@@ -52,14 +53,26 @@ struct fm_heap *registry_check(const struct fm_info *fi)
 	return h != NULL && &h->info == fi ? h : NULL;
 }
 
-static struct fm_heap *resolve(uint32_t window_plus_1, uint64_t generation)
+uint64_t registry_generation(uint32_t w)
 {
-	uint32_t w = window_plus_1 - 1;
+	return __atomic_load_n(&window[w].generation, __ATOMIC_ACQUIRE);
+}
 
-	if (window_plus_1 == 0 ||
-	    __atomic_load_n(&window[w].generation, __ATOMIC_ACQUIRE) != generation)
+struct fm_heap *registry_get(uint32_t w, uint64_t generation)
+{
+	if (registry_generation(w) != generation)
 		return NULL;
 	return __atomic_load_n(&window[w].open, __ATOMIC_ACQUIRE);
+}
+
+static struct fm_heap *resolve(uint32_t window_plus_1, uint64_t generation)
+{
+	return window_plus_1 == 0 ? NULL : registry_get(window_plus_1 - 1, generation);
+}
+
+static void next_epoch(void)
+{
+	__atomic_add_fetch(&registry_epoch, 1, __ATOMIC_RELEASE);
 }
 
 struct fm_heap *registry_target(void)
@@ -79,13 +92,13 @@ void registry_set_target(struct fm_heap *h)
 	own_target = (struct target){ 0, 0 };
 	if (h != NULL) {
 		own_target.window_plus_1 = h->window + 1;
-		own_target.generation = __atomic_load_n(
-			&window[h->window].generation, __ATOMIC_ACQUIRE);
+		own_target.generation = registry_generation(h->window);
 	}
 	__atomic_store_n(&last_target,
 			 own_target.generation << TARGET_WINDOW_BITS |
 				 own_target.window_plus_1,
 			 __ATOMIC_RELEASE);
+	next_epoch();
 }
 
 void registry_lock(void)
@@ -102,10 +115,10 @@ struct fm_heap *registry_storage(uint32_t w)
 {
 	if (window[w].open != NULL)
 		return NULL;
-	/* By calloc, so that leak checkers see what it refers to: a program may
-	 * well end with a pool open. */
+	/* Leak checkers do not look into it, so it must refer to nothing that
+	 * comes from malloc(): a program may well end with a pool open. */
 	if (window[w].storage == NULL)
-		window[w].storage = calloc(1, sizeof(struct fm_heap));
+		window[w].storage = map_anon(sizeof(struct fm_heap));
 	return window[w].storage;
 }
 
@@ -118,6 +131,7 @@ void registry_remove(struct fm_heap *h)
 {
 	__atomic_store_n(&window[h->window].open, NULL, __ATOMIC_RELEASE);
 	__atomic_add_fetch(&window[h->window].generation, 1, __ATOMIC_RELEASE);
+	next_epoch();
 }
 
 void registry_each(void (*fn)(struct fm_heap *h))
@@ -152,6 +166,7 @@ static void disown(struct fm_heap *h)
 static void in_child(void)
 {
 	pthread_mutex_init(&lock, NULL);
+	next_epoch();
 	registry_each(disown);
 }
 

@@ -278,7 +278,8 @@ static int add_page(struct fm_heap *h)
 	uint32_t i;
 	int rc;
 
-	rc = zone_alloc(h, FM_EXTENT_META, 0, PAGES_PER_ROOTPAGE, 1, &off);
+	rc = zone_alloc_meta(h, PAGES_PER_ROOTPAGE, &h->super->pending_rootpage_off,
+			     &off);
 	if (rc < 0)
 		return rc;
 	page = (struct fm_rootpage_disk *)(h->base + off);
@@ -290,6 +291,7 @@ static int add_page(struct fm_heap *h)
 	page->crc = rootscan_page_crc(page);
 	last = (struct fm_rootpage_disk *)(h->base + h->roots.last_page_off);
 	__atomic_store_n(&last->next_off, off, __ATOMIC_RELEASE);
+	__atomic_store_n(&h->super->pending_rootpage_off, 0, __ATOMIC_RELEASE);
 	h->roots.last_page_off = off;
 
 	for (i = page->nslots; i > 0 && rc == 0; i--) {
@@ -421,6 +423,27 @@ int root_remove(struct fm_heap *h, const char *name)
 	rc = remove_locked(h, name);
 	pthread_mutex_unlock(&h->root_lock);
 	return rc;
+}
+
+/* A slot of the walk that looks for a page. */
+static int is_of_page(void *arg, uint64_t off, const struct fm_root_disk *slot)
+{
+	(void)slot;
+	return off - *(uint64_t *)arg < PAGES_PER_ROOTPAGE * FM_PAGE_LEN;
+}
+
+int root_has_page(struct fm_heap *h, uint64_t off)
+{
+	struct rootscan scan = scan_of(h);
+	bool found;
+	int rc;
+
+	scan.slot = is_of_page;
+	scan.arg = &off;
+	/* 1 also says that there are no roots at all: then nothing is linked. */
+	rc = rootscan_run(&scan);
+	found = rc == 1 && scan.last_page_off != 0;
+	return rc < 0 && rc != -EEXIST ? rc : found;
 }
 
 /* --- reading ----------------------------------------------------------------------- */

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <string.h>
 
 #include "heap/error.h"
 #include "heap/heap.h"
@@ -28,12 +29,6 @@ void slab_destroy(struct fm_heap *h)
 
 	for (cls = 0; cls < SIZECLASS_N; cls++)
 		pthread_mutex_destroy(&h->cls[cls].lock);
-}
-
-static uint64_t *bitmap_of(const struct fm_heap *h, uint64_t off)
-{
-	return (uint64_t *)(h->base + (off & ~(FM_ZONE_LEN - 1)) + FM_ZONE_BITMAP_OFF +
-			    (off % FM_ZONE_LEN >> FM_SLAB_SHIFT) * FM_BITMAP_LEN);
 }
 
 static void push(struct slab **list, struct slab *s)
@@ -64,22 +59,38 @@ static struct slab *set_up(struct fm_heap *h, struct zone *z, uint32_t index,
 
 	s->cls = cls;
 	s->mem = h->base + off;
-	s->bitmap = bitmap_of(h, off);
+	s->bitmap = slab_bitmap(h, off);
 	s->hint = 0;
 	return s;
+}
+
+/* Room for the unit's map of so many blocks. */
+static uint8_t *make_free_map(struct zone *z, struct unit *u, uint32_t nblocks)
+{
+	uint32_t need = 64;
+
+	while (need < nblocks)
+		need *= 2;
+	if (u->room < need) {
+		u->free_map = z->free_maps + z->free_maps_used;
+		u->room = need;
+		z->free_maps_used += need;
+	}
+	return u->free_map;
 }
 
 void slab_load(struct fm_heap *h, struct zone *z, uint32_t index, unsigned cls)
 {
 	struct slab *s = set_up(h, z, index, cls);
-	uint32_t nblocks = sizeclass_table[cls].nblocks, w, nused = 0;
+	uint32_t nblocks = sizeclass_table[cls].nblocks, i;
+	uint8_t *free_map = make_free_map(z, &z->unit[index], nblocks);
 
-	for (w = 0; w < nblocks / 64; w++)
-		nused += __builtin_popcountll(s->bitmap[w]);
-	if (nblocks % 64 != 0)
-		nused += __builtin_popcountll(s->bitmap[w] &
-					      ((1ull << nblocks % 64) - 1));
-	s->nfree = nblocks - nused;
+	s->nfree = 0;
+	for (i = 0; i < nblocks; i++) {
+		free_map[i] = (~s->bitmap[i / 64] >> i % 64) & 1;
+		s->nfree += free_map[i];
+	}
+	__atomic_store_n(&z->unit[index].cls1, cls + 1, __ATOMIC_RELEASE);
 	if (s->nfree > 0)
 		push(&h->cls[cls].loaded, s);
 }
@@ -93,6 +104,8 @@ void slab_prepare(struct fm_heap *h, struct zone *z, uint32_t index, unsigned cl
 	for (w = 0; w < FM_BITMAP_LEN / sizeof(uint64_t); w++)
 		__atomic_store_n(&s->bitmap[w], 0, __ATOMIC_RELAXED);
 	s->nfree = sizeclass_table[cls].nblocks;
+	memset(make_free_map(z, &z->unit[index], s->nfree), 1, s->nfree);
+	__atomic_store_n(&z->unit[index].cls1, cls + 1, __ATOMIC_RELEASE);
 }
 
 /* Take over the slabs of zones loaded meanwhile; the class's lock is held. */
@@ -138,59 +151,100 @@ static int provide(struct fm_heap *h, struct slab_class *c, unsigned cls)
 	return 0;
 }
 
-/* Allocate a block of a slab that counts free ones: its number, or -1 if the
- * bitmap has none. */
-static int take_bit(struct slab *s)
+/* The first word of the bitmap, from the hint on, with free blocks; *free_bits
+ * are they.  -1: there is none. */
+static int find_word(struct slab *s, uint64_t *free_bits)
 {
 	uint32_t nblocks = sizeclass_table[s->cls].nblocks;
-	uint32_t nwords = (nblocks + 63) / 64, w = s->hint, n, bit;
-	uint64_t free_bits;
+	uint32_t nwords = (nblocks + 63) / 64, w = s->hint, n;
 
 	for (n = 0; n < nwords; n++, w = w + 1 < nwords ? w + 1 : 0) {
-		free_bits = ~s->bitmap[w];
-		if (free_bits == 0)
-			continue;
-		/* Bits past the last block look free, but come last. */
-		bit = w * 64 + __builtin_ctzll(free_bits);
-		if (bit >= nblocks)
-			continue;
-		__atomic_store_n(&s->bitmap[w],
-				 s->bitmap[w] | (free_bits & -free_bits),
-				 __ATOMIC_RELEASE);
-		s->hint = w;
-		return bit;
+		*free_bits = ~s->bitmap[w];
+		if (w == nwords - 1 && nblocks % 64 != 0)
+			*free_bits &= (UINT64_C(1) << nblocks % 64) - 1;
+		if (*free_bits != 0) {
+			s->hint = w;
+			return w;
+		}
 	}
 	return -1;
 }
 
-int slab_alloc(struct fm_heap *h, unsigned cls, uint64_t *off)
+/* The class's slab to take blocks from; its lock is held. */
+static int front(struct fm_heap *h, struct slab_class *c, unsigned cls,
+		 struct slab **s, int *w, uint64_t *free_bits)
+{
+	int rc;
+
+	for (;;) {
+		if (c->partial == NULL) {
+			rc = provide(h, c, cls);
+			if (rc < 0)
+				return rc;
+		}
+		*s = c->partial;
+		*w = find_word(*s, free_bits);
+		if (*w >= 0)
+			return 0;
+		/* A wild store into the bitmap: leave the slab be. */
+		unlink_slab(c, *s);
+		(*s)->nfree = 0;
+	}
+}
+
+/* Set bits of a word of the bitmap, which are n. */
+static void set_bits(struct slab_class *c, struct slab *s, int w, uint64_t bits,
+		     uint32_t n)
+{
+	__atomic_store_n(&s->bitmap[w], s->bitmap[w] | bits, __ATOMIC_RELEASE);
+	s->nfree = s->nfree > n ? s->nfree - n : 0;
+	if (s->nfree == 0)
+		unlink_slab(c, s);
+}
+
+static uint64_t block_off(const struct fm_heap *h, const struct slab *s, uint32_t i)
+{
+	return s->mem - h->base + (uint64_t)i * sizeclass_table[s->cls].size;
+}
+
+/* Move up to `want` blocks of one word into the magazine, the lowest on top. */
+static uint32_t fill(struct fm_heap *h, struct slab_class *c, struct slab *s, int w,
+		     uint64_t free_bits, struct fm_magazine_disk *mag, uint32_t want)
+{
+	uint64_t bits = 0, rest = free_bits;
+	uint32_t n, i, top;
+
+	for (n = 0; n < want && rest != 0; n++, rest &= rest - 1)
+		bits |= rest & -rest;
+	top = mag->count + n;
+	for (rest = bits, i = top; rest != 0; rest &= rest - 1)
+		__atomic_store_n(&mag->slot[--i],
+				 block_off(h, s, w * 64 + __builtin_ctzll(rest)),
+				 __ATOMIC_RELAXED);
+	/* Bits last: until then the blocks are free twice over. */
+	__atomic_store_n(&mag->count, top, __ATOMIC_RELEASE);
+	set_bits(c, s, w, bits, n);
+	return n;
+}
+
+int slab_refill(struct fm_heap *h, unsigned cls, struct fm_magazine_disk *mag,
+		uint32_t want)
 {
 	struct slab_class *c = &h->cls[cls];
+	uint64_t free_bits;
+	uint32_t got = 0;
 	struct slab *s;
-	int i, rc = 0;
+	int w, rc = 0;
 
 	pthread_mutex_lock(&c->lock);
-	if (c->partial == NULL)
-		rc = provide(h, c, cls);
-	if (rc < 0)
-		goto out;
-	s = c->partial;
-	i = take_bit(s);
-	if (i < 0) {
-		/* A wild store into the bitmap: leave the slab be. */
-		unlink_slab(c, s);
-		s->nfree = 0;
-		rc = err_set(EUCLEAN, "the bitmap of the slab at offset %" PRIu64
-			     " was changed from outside",
-			     (uint64_t)(s->mem - h->base));
-		goto out;
+	while (got < want && (got == 0 || c->partial != NULL)) {
+		rc = front(h, c, cls, &s, &w, &free_bits);
+		if (rc < 0)
+			break;
+		got += fill(h, c, s, w, free_bits, mag, want - got);
 	}
-	*off = s->mem - h->base + (uint64_t)i * sizeclass_table[cls].size;
-	if (--s->nfree == 0)
-		unlink_slab(c, s);
-out:
 	pthread_mutex_unlock(&c->lock);
-	return rc;
+	return got > 0 ? 0 : rc;
 }
 
 /* The number of the block that starts at off in a slab, or -1. */
@@ -203,6 +257,14 @@ static int block_at(unsigned cls, uint64_t off)
 	    i >= sizeclass_table[cls].nblocks)
 		return -1;
 	return i;
+}
+
+static struct unit *unit_of(const struct fm_heap *h, const struct slab *s)
+{
+	uint64_t off = s->mem - h->base;
+
+	return &h->zones[off >> FM_ZONE_SHIFT]
+			->unit[off % FM_ZONE_LEN >> FM_SLAB_SHIFT];
 }
 
 /* The class's lock is held; the slab may go away. */
@@ -225,41 +287,46 @@ static int free_block(struct fm_heap *h, struct slab_class *c, struct slab *s,
 	if (s->nfree == sizeclass_table[s->cls].nblocks &&
 	    (s->prev != NULL || s->next != NULL)) {
 		unlink_slab(c, s);
+		__atomic_store_n(&unit_of(h, s)->cls1, 0, __ATOMIC_RELEASE);
 		zone_free(h, FM_EXTENT_SLAB, s->mem - h->base);
 	}
 	return 0;
 }
 
-int slab_free(struct fm_heap *h, uint64_t off)
+void slab_flush(struct fm_heap *h, unsigned cls, struct fm_magazine_disk *mag,
+		uint32_t n)
 {
-	uint64_t slab_off = off & ~(FM_SLAB_LEN - 1);
-	struct slab_class *c;
-	uint32_t entry;
+	struct slab_class *c = &h->cls[cls];
+	uint32_t top = mag->count;
 	struct zone *z;
-	int rc;
 
-	rc = zone_get(h, off, &z);
-	if (rc < 0)
-		return rc;
-	entry = zone_entry(h, slab_off);
-	if (FM_EXTENT_KIND(entry) != FM_EXTENT_SLAB)
-		return -EINVAL;
-	c = &h->cls[FM_EXTENT_CLASS(entry)];
 	pthread_mutex_lock(&c->lock);
 	adopt_loaded(h, c);
-	/* With the lock it cannot change any more. */
-	if (zone_entry(h, slab_off) == entry)
-		rc = free_block(h, c, &z->slab[off % FM_ZONE_LEN >> FM_SLAB_SHIFT], off);
-	else
-		rc = -EINVAL;
+	while (n-- > 0 && top > 0) {
+		uint64_t off = mag->slot[top - 1];
+
+		if (zone_get(h, off, &z) == 0)
+			free_block(h, c, &z->slab[off % FM_ZONE_LEN >> FM_SLAB_SHIFT],
+				   off);
+		__atomic_store_n(&mag->count, --top, __ATOMIC_RELEASE);
+	}
 	pthread_mutex_unlock(&c->lock);
-	return rc;
+}
+
+void slab_unmark(struct fm_heap *h, unsigned cls, uint64_t off)
+{
+	uint32_t entry = zone_entry(h, off & ~(FM_SLAB_LEN - 1));
+	int i = block_at(cls, off);
+
+	if (FM_EXTENT_KIND(entry) != FM_EXTENT_SLAB || FM_EXTENT_CLASS(entry) != cls ||
+	    i < 0)
+		return;
+	slab_bitmap(h, off)[i / 64] &= ~(UINT64_C(1) << i % 64);
 }
 
 bool slab_has(const struct fm_heap *h, unsigned cls, uint64_t off)
 {
 	int i = block_at(cls, off);
 
-	return i >= 0 && (__atomic_load_n(&bitmap_of(h, off)[i / 64],
-					  __ATOMIC_ACQUIRE) >> i % 64 & 1) != 0;
+	return i >= 0 && slab_bit(h, off, i);
 }

@@ -298,6 +298,9 @@ void zone_close(struct fm_heap *h)
 	uint32_t i;
 
 	for (i = 0; i < FM_MAX_NZONES; i++) {
+		if (h->zones[i] == NULL)
+			continue;
+		map_anon_free(h->zones[i]->free_maps, FREE_MAPS_LEN);
 		map_anon_free(h->zones[i], sizeof(struct zone));
 		h->zones[i] = NULL;
 	}
@@ -361,6 +364,13 @@ static struct zone *new_zone(struct fm_heap *h, uint32_t index, uint32_t nreserv
 
 	if (z == NULL)
 		return NULL;
+	/* A pool of one zone is small: no huge pages for it. */
+	z->free_maps = index == 0 ? map_anon(FREE_MAPS_LEN) :
+				    map_anon_huge(FREE_MAPS_LEN);
+	if (z->free_maps == NULL) {
+		map_anon_free(z, sizeof(*z));
+		return NULL;
+	}
 	z->index = index;
 	z->nreserved = nreserved;
 	z->table = table_of(h, index);
@@ -622,8 +632,9 @@ bool zone_load_more(struct fm_heap *h)
 
 /* --- extents ------------------------------------------------------------------------ */
 
-int zone_alloc(struct fm_heap *h, enum fm_extent_kind kind, unsigned cls,
-	       uint32_t npages, uint32_t align_npages, uint64_t *off)
+static int alloc_extent(struct fm_heap *h, enum fm_extent_kind kind, unsigned cls,
+			uint32_t npages, uint32_t align_npages, uint64_t *pending,
+			uint64_t *off)
 {
 	struct zone *z;
 	uint32_t page;
@@ -646,11 +657,34 @@ int zone_alloc(struct fm_heap *h, enum fm_extent_kind kind, unsigned cls,
 	*off = (uint64_t)page << FM_PAGE_SHIFT;
 	if (kind == FM_EXTENT_SLAB)
 		slab_prepare(h, z, page_in_zone(page) / FM_SLAB_NPAGES, cls);
+	if (pending != NULL)
+		__atomic_store_n(pending, *off, __ATOMIC_RELEASE);
 	__atomic_store_n(&z->table[page_in_zone(page)],
 			 FM_EXTENT(kind, cls, npages), __ATOMIC_RELEASE);
 out:
 	pthread_mutex_unlock(&h->page_lock);
 	return rc;
+}
+
+int zone_alloc(struct fm_heap *h, enum fm_extent_kind kind, unsigned cls,
+	       uint32_t npages, uint32_t align_npages, uint64_t *off)
+{
+	return alloc_extent(h, kind, cls, npages, align_npages, NULL, off);
+}
+
+int zone_alloc_meta(struct fm_heap *h, uint32_t npages, uint64_t *pending,
+		    uint64_t *off)
+{
+	return alloc_extent(h, FM_EXTENT_META, 0, npages, 1, pending, off);
+}
+
+void zone_drop_meta(struct fm_heap *h, uint64_t off)
+{
+	uint32_t index = off >> FM_ZONE_SHIFT;
+
+	if (off % FM_PAGE_LEN == 0 && FM_EXTENT_KIND(zone_entry(h, off)) == FM_EXTENT_META)
+		__atomic_store_n(&table_of(h, index)[page_in_zone(off >> FM_PAGE_SHIFT)],
+				 0, __ATOMIC_RELEASE);
 }
 
 bool zone_holds(uint64_t len, uint64_t align)

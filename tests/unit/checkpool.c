@@ -177,6 +177,45 @@ static int zones(struct check *c)
 	return 0;
 }
 
+static void drop(struct checked_pool *out, uint64_t off)
+{
+	const struct checked_block *b = checkpool_find(out, off);
+	size_t i;
+
+	if (b == NULL)
+		return;		/* its bit was not set yet, or not any more */
+	i = b - out->blocks;
+	memmove(&out->blocks[i], &out->blocks[i + 1],
+		(out->nblocks - i - 1) * sizeof(*out->blocks));
+	out->nblocks--;
+}
+
+/* Blocks in magazines are free. */
+static int lanes(struct check *c)
+{
+	const struct fm_lane_disk *lane;
+	unsigned cls, i, n = 0;
+	uint64_t off;
+
+	for (off = c->super->lanes_off; off != 0; off = lane->next_off) {
+		lane = (const struct fm_lane_disk *)(c->base + off);
+		if (off % FM_PAGE_LEN != 0 || off >= c->heap_end ||
+		    lane->magic != FM_LANE_MAGIC || lane->self_off != off)
+			return wrong(c, "bad lane at %#" PRIx64, off);
+		if (++n > FM_MAX_NLANES)
+			return wrong(c, "too many lanes");
+		for (cls = 0; cls < NCLASSES; cls++) {
+			const struct fm_magazine_disk *mag = &lane->magazine[cls];
+
+			if (mag->count > FM_MAGAZINE_NSLOTS)
+				return wrong(c, "lane at %#" PRIx64 ": bad count", off);
+			for (i = 0; i < mag->count; i++)
+				drop(c->out, mag->slot[i]);
+		}
+	}
+	return 0;
+}
+
 int checkpool(const unsigned char *base, uint64_t len, struct checked_pool *out)
 {
 	struct check c = { .base = base, .len = len, .out = out };
@@ -189,7 +228,7 @@ int checkpool(const unsigned char *base, uint64_t len, struct checked_pool *out)
 	if (c.heap_end < FM_ZONE_DATA_OFF || c.heap_end > len ||
 	    c.heap_end % FM_PAGE_LEN != 0)
 		return wrong(&c, "the heap ends at %" PRIu64 " of %" PRIu64, c.heap_end, len);
-	return zones(&c);
+	return zones(&c) < 0 || lanes(&c) < 0 ? -1 : 0;
 }
 
 int checkpool_file(const char *path, struct checked_pool *out)

@@ -551,18 +551,19 @@ static void every_flipped_bit_of_the_super_is_refused(void **state)
 static void a_bad_table_is_met_when_needed(void **state)
 {
 	static const struct { unsigned page; uint32_t entry; } bad[] = {
-		{ 161, FM_EXTENT(FM_EXTENT_RUN, 0, 1) },	/* within the first slab */
-		{ 160, FM_EXTENT(FM_EXTENT_RUN, 0, 0) },
-		{ 160, FM_EXTENT(FM_EXTENT_RUN, 0, 0xfffff) },
-		{ 160, FM_EXTENT(FM_EXTENT_RUN, 1, 1) },
-		{ 160, FM_EXTENT(FM_EXTENT_SLAB, 0, 15) },
-		{ 160, FM_EXTENT(FM_EXTENT_SLAB, 54, 16) },
-		{ 160, FM_EXTENT(FM_EXTENT_SLAB, 255, 16) },
-		{ 160, FM_EXTENT(7, 0, 1) },
-		{ 164, FM_EXTENT(FM_EXTENT_SLAB, 0, 16) },
+		/* Pages counted from the slab's. */
+		{ 1, FM_EXTENT(FM_EXTENT_RUN, 0, 1) },		/* within it */
+		{ 0, FM_EXTENT(FM_EXTENT_RUN, 0, 0) },
+		{ 0, FM_EXTENT(FM_EXTENT_RUN, 0, 0xfffff) },
+		{ 0, FM_EXTENT(FM_EXTENT_RUN, 1, 1) },
+		{ 0, FM_EXTENT(FM_EXTENT_SLAB, 0, 15) },
+		{ 0, FM_EXTENT(FM_EXTENT_SLAB, 54, 16) },
+		{ 0, FM_EXTENT(FM_EXTENT_SLAB, 255, 16) },
+		{ 0, FM_EXTENT(7, 0, 1) },
+		{ 4, FM_EXTENT(FM_EXTENT_SLAB, 0, 16) },
 	};
 	struct fm_info *fi;
-	uint64_t off;
+	uint64_t off, at;
 	uint32_t was;
 	unsigned i;
 	void *p;
@@ -572,11 +573,13 @@ static void a_bad_table_is_met_when_needed(void **state)
 	assert_non_null(fi);
 	p = fmalloc_in(fi, 100);
 	off = (char *)p - (char *)fi->mem;
-	assert_int_equal(off, FM_ZONE_DATA_OFF);
+	assert_in_range(off, FM_ZONE_DATA_OFF, FM_ZONE_LEN);
 	assert_int_equal(fmalloc_close(fi), 0);
 	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		file_read(P, FM_ZONE_TABLE_OFF + bad[i].page * 4, &was, 4);
-		put32(FM_ZONE_TABLE_OFF + bad[i].page * 4, bad[i].entry);
+		at = FM_ZONE_TABLE_OFF +
+		     ((off & ~(FM_SLAB_LEN - 1)) / FM_PAGE_LEN + bad[i].page) * 4;
+		file_read(P, at, &was, 4);
+		put32(at, bad[i].entry);
 		fi = fmalloc_open(P, 0, NULL);
 		assert_non_null(fi);
 		errno = 0;
@@ -592,7 +595,7 @@ static void a_bad_table_is_met_when_needed(void **state)
 		ffree(p);
 		assert_int_equal(fm_bad_free_count(), i + 1);
 		assert_int_equal(fmalloc_close(fi), 0);
-		put32(FM_ZONE_TABLE_OFF + bad[i].page * 4, was);
+		put32(at, was);
 	}
 	fi = fmalloc_open(P, 0, NULL);
 	assert_non_null(fi);

@@ -34,6 +34,8 @@ static void super_fields_are_where_they_were(void **state)
 	pin(struct fm_super_disk, lanes_off, 520, 8);
 	pin(struct fm_super_disk, log_off, 528, 8);
 	pin(struct fm_super_disk, home_addr, 536, 8);
+	pin(struct fm_super_disk, pending_lane_off, 544, 8);
+	pin(struct fm_super_disk, pending_rootpage_off, 552, 8);
 	pin(struct fm_super_disk, writer, 1024, 64);
 	pin(struct fm_super_disk, zone0, 2048, 64);
 }

@@ -14,9 +14,11 @@
 #include "fuse/fmfs.h"
 #include "heap/inspect.h"
 
-/* How long a lock of a process that is dying may still be in the way. */
-#define DYING_TRIES 50
-#define DYING_TRY_NS 1000000
+/* How often, and after what pause, a lock is tried again before it is refused, if
+ * who has it has ended, or may have closed its file. */
+#define DEAD_TRIES 50
+#define CLOSED_TRIES 3
+#define TRY_NS 1000000
 
 struct lock_owner { /* guarded by node->lock */
 	struct lock_owner *next;
@@ -159,28 +161,39 @@ out:
 	return rc;
 }
 
-/* Is there a lock owner whose process has ended, and whose last words (FLUSH,
- * RELEASE) are still on their way? */
-static bool has_dying_owner(struct node *n)
+/*
+ * A close(2) and the end of a process reach us (RELEASE) after they returned, so
+ * that whoever asks right then would be refused for a lock that is gone: how many
+ * more tries an answer is worth.
+ */
+static int ntries_left(struct node *n, uint64_t asking, int ntried)
 {
-	bool dying = false;
 	struct lock_owner *o;
+	int most = 0;
 
 	pthread_mutex_lock(&n->lock);
-	for (o = n->owners; o != NULL && !dying; o = o->next)
-		dying = o->pid > 0 && kill(o->pid, 0) < 0 && errno == ESRCH;
+	for (o = n->owners; o != NULL; o = o->next) {
+		bool dead = o->pid > 0 && kill(o->pid, 0) < 0 && errno == ESRCH;
+		int tries = dead ? DEAD_TRIES : CLOSED_TRIES;
+
+		if (o->owner != asking && tries > most)
+			most = tries;
+	}
 	pthread_mutex_unlock(&n->lock);
-	return dying;
+	return most - ntried;
 }
 
 static int try_lock_now(const struct lock_request *r)
 {
-	const struct timespec pause = { .tv_nsec = DYING_TRY_NS };
+	const struct timespec pause = { .tv_nsec = TRY_NS };
 	int rc = try_lock(r);
+	bool more = true;
 
-	for (int i = 0; rc == -EAGAIN && i < DYING_TRIES && has_dying_owner(r->node);
-	     i++) {
-		nanosleep(&pause, NULL);
+	for (int i = 0; rc == -EAGAIN && more; i++) {
+		/* Looked at before the try: who was there may be gone by then. */
+		more = ntries_left(r->node, r->owner, i) > 0;
+		if (more)
+			nanosleep(&pause, NULL);
 		rc = try_lock(r);
 	}
 	return rc;

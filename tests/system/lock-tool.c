@@ -6,7 +6,7 @@
  *   lock-tool KIND try FILE       exit status 0 if it could be locked, 1 if not
  *   lock-tool KIND wait FILE      wait for the lock; SIGALRM interrupts: status 4
  *   lock-tool KIND test FILE      F_GETLK: 0 if it could be locked, 1 if not
- *   lock-tool KIND reopen FILE    lock, close, open and lock again, 100 times
+ *   lock-tool KIND reopen FILE    lock at once, close, open again: 1,000 times
  *
  * KIND: ofd, posix (whole file; exclusive), ofd-shared, posix-shared, flock,
  * flock-shared, range (POSIX, the first 100 bytes).
@@ -78,8 +78,8 @@ static int result(int rc)
 
 static int reopen(const char *path)
 {
-	for (int i = 0; i < 100; i++) {
-		int fd = open(path, O_RDWR), rc = lock(fd, true);
+	for (int i = 0; i < 1000; i++) {
+		int fd = open(path, O_RDWR), rc = lock(fd, false);
 
 		if (rc != 0)
 			return result(rc);

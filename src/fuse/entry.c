@@ -29,7 +29,7 @@ static int refuse(const char *name, const char *why)
 
 bool entry_visible(const struct fmfs *f, const struct stat *st)
 {
-	return S_ISREG(st->st_mode) && st->st_dev == f->store.dev;
+	return S_ISREG(st->st_mode) && store_owns(&f->store, st);
 }
 
 int entry_fill(struct fmfs *f, struct node *parent, const char *name,

@@ -127,11 +127,7 @@ int node_table_init(struct node_table *t, const struct store *s)
 {
 	struct stat st;
 
-	*t = (struct node_table){
-		.pools_fd = s->pools_fd,
-		.dev = s->dev,
-		.nbuckets = 1024,
-	};
+	*t = (struct node_table){ .store = s, .nbuckets = 1024 };
 	pthread_mutex_init(&t->lock, NULL);
 	if (fstat(s->pools_fd, &st) < 0)
 		return -errno;
@@ -330,7 +326,7 @@ int fd_reopen(int fd, int flags)
 static int check_is(const struct node *n, const struct node_table *t,
 		    const struct stat *st)
 {
-	return st->st_ino == n->ino && st->st_dev == t->dev &&
+	return st->st_ino == n->ino && store_owns(t->store, st) &&
 			       S_ISDIR(st->st_mode) == n->dir
 		       ? 0
 		       : -ESTALE;
@@ -353,7 +349,7 @@ int node_stat(struct node_table *t, struct node *n, struct stat *st)
 		rc = node_path(t, n, path);
 		if (rc < 0)
 			return rc;
-		rc = fstatat(t->pools_fd, path, st, AT_SYMLINK_NOFOLLOW) < 0
+		rc = fstatat(t->store->pools_fd, path, st, AT_SYMLINK_NOFOLLOW) < 0
 			     ? -errno
 			     : check_is(n, t, st);
 	}
@@ -373,7 +369,7 @@ static int open_by_name(struct node_table *t, struct node *n, int flags)
 		rc = node_path(t, n, path);
 		if (rc < 0)
 			return rc;
-		fd = openat(t->pools_fd, path, flags);
+		fd = openat(t->store->pools_fd, path, flags);
 		if (fd < 0) {
 			rc = -errno;
 			continue;

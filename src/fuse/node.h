@@ -55,8 +55,7 @@ struct node_table {
 	size_t nbuckets; /* a power of two */
 	size_t nnodes;
 	struct node *root;
-	int pools_fd;
-	dev_t dev;
+	const struct store *store;
 };
 
 int node_table_init(struct node_table *t, const struct store *s);

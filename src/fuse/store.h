@@ -13,7 +13,7 @@
 
 #include <limits.h>
 #include <stdbool.h>
-#include <sys/types.h>
+#include <sys/stat.h>
 
 struct store {
 	char path[PATH_MAX]; /* absolute, without symbolic links */
@@ -21,7 +21,7 @@ struct store {
 	int pools_fd;
 	int tmp_fd;    /* -1 if read-only */
 	int lock_fd;   /* -1 if read-only and there is no lock file */
-	dev_t dev;     /* of pools/; what is mounted below is not ours */
+	dev_t dev;     /* of pools/ */
 	bool readonly; /* the file system below is */
 	bool reflink;  /* FICLONE works: probed at opening */
 	bool stacked;  /* lies on overlayfs or the like */
@@ -34,6 +34,13 @@ struct store {
  */
 int store_open(struct store *s, const char *path);
 void store_close(struct store *s);
+
+/* Is the file below pools/ of the store's own file system, and not of one that is
+ * mounted there?  (On overlayfs files have other devices than folders.) */
+static inline bool store_owns(const struct store *s, const struct stat *st)
+{
+	return s->stacked || st->st_dev == s->dev;
+}
 
 /* Make a file of its own in tmp/: its descriptor (O_RDWR) or -errno, and its
  * name in there. */

@@ -223,8 +223,8 @@ int zone_free_huge(struct fm_heap *h, uint64_t off);
 int zone_resize_run(struct fm_heap *h, uint64_t off, uint32_t npages);
 int zone_resize_huge(struct fm_heap *h, uint64_t off, uint64_t len);
 
-/* Bytes from the zone's start for which the file has promised space. */
-uint64_t zone_promised(const struct fm_heap *h, uint32_t index);
+/* Get the space that the zone was promised, should any be missing. */
+int zone_reserve(struct fm_heap *h, uint32_t index);
 
 /* Check the zone directory, and finish what a kill left half done in it. */
 int zone_open(struct fm_heap *h);

@@ -13,9 +13,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -136,13 +139,48 @@ static int reserve_by_zeroes(int fd, uint64_t off, uint64_t len)
 		if (n != sizeof(zeroes))
 			return n < 0 ? -errno : -ENOSPC;
 	}
-	return 0;
+	/* Delayed until now, it may yet turn out that there is no space. */
+	return fdatasync(fd) < 0 ? -errno : 0;
+}
+
+/*
+ * Whether all of the range has space of its own already: XFS wants more to be
+ * free before it looks.  What a reflink shares needs space at the next store.
+ */
+static bool has_space(int fd, uint64_t off, uint64_t len)
+{
+	enum { N = 32 };
+	union {
+		struct fiemap map;
+		unsigned char bytes[sizeof(struct fiemap) +
+				    N * sizeof(struct fiemap_extent)];
+	} f;
+	uint64_t end = off + len;
+	uint32_t i;
+
+	while (off < end) {
+		memset(&f, 0, sizeof(f));
+		f.map.fm_start = off;
+		f.map.fm_length = end - off;
+		f.map.fm_extent_count = N;
+		if (ioctl(fd, FS_IOC_FIEMAP, &f) < 0 || f.map.fm_mapped_extents == 0)
+			return false;
+		for (i = 0; i < f.map.fm_mapped_extents; i++) {
+			const struct fiemap_extent *e = &f.map.fm_extents[i];
+
+			if (e->fe_logical > off || e->fe_flags & FIEMAP_EXTENT_SHARED)
+				return false;
+			off = e->fe_logical + e->fe_length;
+		}
+	}
+	return true;
 }
 
 int map_reserve(int fd, uint64_t off, uint64_t len)
 {
 	struct rlimit limit;
 	struct stat st;
+	int rc;
 
 	/* Beyond its limit the kernel would send SIGXFSZ. */
 	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < off + len &&
@@ -153,11 +191,13 @@ int map_reserve(int fd, uint64_t off, uint64_t len)
 		if (errno == EINTR)
 			continue;
 		if (errno == EOPNOTSUPP || errno == ENOSYS) {
-			int rc = reserve_by_zeroes(fd, off, len);
-
+			rc = reserve_by_zeroes(fd, off, len);
 			return rc < 0 ? err_sys(-rc, "write zeroes") : 0;
 		}
-		return err_sys(errno, "reserve %" PRIu64 " bytes of space", len);
+		rc = errno;
+		if ((rc == ENOSPC || rc == EDQUOT) && has_space(fd, off, len))
+			return 0;
+		return err_sys(rc, "reserve %" PRIu64 " bytes of space", len);
 	}
 	return 0;
 }

@@ -178,23 +178,6 @@ static int sync_parent(const char *path)
 	return rc;
 }
 
-/* What a new pool needs, before its first page makes it one. */
-static int reserve_head(int fd)
-{
-	static const struct { uint64_t off, len; } part[] = {
-		{ 0, FM_ZONEDIR_OFF + FM_ZONEDIR_LEN },
-		{ FM_ZONE_TABLE_OFF, FM_PAGE_LEN },
-		{ FM_ZONE_BITMAP_OFF, FM_PAGE_LEN },
-		{ FM_ZONE_DATA_OFF - FM_PAGE_LEN, FM_PAGE_LEN },
-	};
-	unsigned i;
-	int rc = 0;
-
-	for (i = 0; i < sizeof(part) / sizeof(part[0]) && rc == 0; i++)
-		rc = map_reserve(fd, part[i].off, part[i].len);
-	return rc;
-}
-
 static int make_pool(int fd, const char *path, uint64_t size)
 {
 	struct fm_super_disk super;
@@ -203,7 +186,7 @@ static int make_pool(int fd, const char *path, uint64_t size)
 
 	rc = super_make(&super);
 	if (rc == 0)
-		rc = reserve_head(fd);
+		rc = map_reserve(fd, 0, FM_ZONE_DATA_OFF);
 	if (rc < 0)
 		goto shorten;
 	do
@@ -268,21 +251,17 @@ static int find_window(int fd, bool writable, uint64_t size,
 /*
  * A copy made by a tool that turns zeroes into holes has less space than the
  * heap was promised; get it now, for a store into a hole of a full disk would
- * be a signal.  Where nothing is missing a call takes 2 us for a zone.  (What
+ * be a signal.  Where nothing is missing it takes some us a zone.  (What
  * st_blocks says is no proof: it counts the file system's own blocks, too.)
  */
 static int fill_holes(struct fm_heap *h)
 {
-	uint64_t end = heap_end(h), zone, len;
-	int rc;
+	uint32_t nzones = heap_nzones(h), i;
+	int rc = 0;
 
-	for (zone = 0; zone < end; zone += FM_ZONE_LEN) {
-		len = zone_promised(h, zone >> FM_ZONE_SHIFT);
-		rc = len == 0 ? 0 : map_reserve(h->fd, zone, len);
-		if (rc < 0)
-			return err_in(rc, "the file is sparse");
-	}
-	return 0;
+	for (i = 0; i < nzones && rc == 0; i++)
+		rc = zone_reserve(h, i);
+	return rc < 0 ? err_in(rc, "the file is sparse") : 0;
 }
 
 /* A process died making a page of roots. */

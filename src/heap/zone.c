@@ -225,18 +225,6 @@ static int bad_zone(uint32_t index, const char *what)
 		       index, index * FM_ZONE_LEN, what);
 }
 
-uint64_t zone_promised(const struct fm_heap *h, uint32_t index)
-{
-	switch (kind_of(h, index)) {
-	case FM_ZONE_NORMAL:
-		return (uint64_t)nreserved_of(h, index) << FM_PAGE_SHIFT;
-	case FM_ZONE_HUGE:
-		return header_of(h, index)->huge_off + header_of(h, index)->huge_len;
-	default:
-		return 0;
-	}
-}
-
 static int check_directory(const struct fm_heap *h)
 {
 	uint32_t nzones = heap_nzones(h), i, n, covered = 1;
@@ -426,37 +414,22 @@ static int load(struct fm_heap *h, uint32_t index)
 
 /* --- growing --------------------------------------------------------------------- */
 
-/*
- * Reserve what pages [from, to) of a zone need: themselves, and their part of
- * the table and of the bitmaps.  What pages below `from` share with them there
- * was reserved with those, and others may be storing into it now.
- */
-static int reserve_pages(struct fm_heap *h, uint32_t index, uint32_t from, uint32_t to)
+int zone_reserve(struct fm_heap *h, uint32_t index)
 {
-	uint64_t base = index * FM_ZONE_LEN;
-	struct { uint64_t off, from, to; } part[] = {
-		{ base, (uint64_t)from << FM_PAGE_SHIFT, (uint64_t)to << FM_PAGE_SHIFT },
-		{ base + FM_ZONE_TABLE_OFF, from * sizeof(uint32_t),
-		  to * sizeof(uint32_t) },
-		{ base + FM_ZONE_BITMAP_OFF, from / FM_SLAB_NPAGES * FM_BITMAP_LEN,
-		  (to + FM_SLAB_NPAGES - 1) / FM_SLAB_NPAGES * FM_BITMAP_LEN },
-	};
-	unsigned i;
-	int rc;
+	const struct fm_zone_disk *disk = header_of(h, index);
+	uint64_t len = 0;
 
-	for (i = 0; i < 3; i++) {
-		uint64_t start = from == FM_ZONE_HEAD_NPAGES ?
-			align_down(part[i].from, FM_PAGE_LEN) :
-			align_up(part[i].from, FM_PAGE_LEN);
-		uint64_t end = align_up(part[i].to, FM_PAGE_LEN);
-
-		if (start == end)
-			continue;
-		rc = map_reserve(h->fd, part[i].off + start, end - start);
-		if (rc < 0)
-			return rc;
+	switch (kind_of(h, index)) {
+	case FM_ZONE_NORMAL:
+		len = (uint64_t)nreserved_of(h, index) << FM_PAGE_SHIFT;
+		break;
+	case FM_ZONE_HUGE:
+		len = disk->huge_off + disk->huge_len;
+		break;
+	default:
+		break;
 	}
-	return 0;
+	return len == 0 ? 0 : map_reserve(h->fd, index * FM_ZONE_LEN, len);
 }
 
 static void raise_heap_end(struct fm_heap *h, uint64_t end)
@@ -482,7 +455,8 @@ static int extend(struct fm_heap *h, struct zone *z, uint32_t more)
 	uint32_t from = z->nreserved, to = from + more;
 	int rc;
 
-	rc = reserve_pages(h, z->index, from, to);
+	rc = map_reserve(h->fd, z->index * FM_ZONE_LEN + ((uint64_t)from << FM_PAGE_SHIFT),
+			 (uint64_t)more << FM_PAGE_SHIFT);
 	if (rc < 0)
 		return rc;
 	raise_heap_end(h, z->index * FM_ZONE_LEN + ((uint64_t)to << FM_PAGE_SHIFT));
@@ -547,20 +521,18 @@ static int add_zone(struct fm_heap *h)
 	rc = find_unused(h, 1, &index);
 	if (rc < 0)
 		return rc;
-	/* A zone that was part of a huge block has old bytes in its table, and
-	 * no space there if they were punched out. */
 	base = index * FM_ZONE_LEN;
 	reused = index < heap_nzones(h);
-	rc = map_reserve(h->fd, base, reused ? FM_ZONE_BITMAP_OFF : FM_PAGE_LEN);
-	if (rc == 0)	/* so that the file is as long as heap_end will say */
-		rc = map_reserve(h->fd, base + FM_ZONE_DATA_OFF - FM_PAGE_LEN,
-				 FM_PAGE_LEN);
+	/* All of it: a store makes the kernel want space for the whole folio, and
+	 * that may be many pages. */
+	rc = map_reserve(h->fd, base, FM_ZONE_DATA_OFF);
 	if (rc < 0)
 		return rc;
 	z = new_zone(h, index, FM_ZONE_HEAD_NPAGES);
 	if (z == NULL)
 		return err_sys(ENOMEM, "memory for zone %" PRIu32, index);
 	raise_heap_end(h, base + FM_ZONE_DATA_OFF);
+	/* One that was part of a huge block has old bytes in its table. */
 	if (reused)
 		memset(z->table, 0, FM_ZONE_TABLE_LEN);
 	write_header(h, index, disk);

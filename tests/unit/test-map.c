@@ -7,6 +7,10 @@
 
 #include "scratch.h"
 
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+
 #include <fmalloc.h>
 
 #include "unit/checkpool.h"
@@ -51,6 +55,29 @@ static uint64_t holes(const char *path, uint64_t end)
 	return (uint64_t)st.st_blocks * 512 >= end ? 0 : end - st.st_blocks * 512;
 }
 
+/* By FIEMAP, which tells reserved space from holes; true where there is none. */
+static bool has_space(int fd, uint64_t off, uint64_t len)
+{
+	uint64_t end = off + len;
+	struct {
+		struct fiemap map;
+		struct fiemap_extent extent;
+	} f;
+
+	while (off < end) {
+		memset(&f, 0, sizeof(f));
+		f.map.fm_start = off;
+		f.map.fm_length = end - off;
+		f.map.fm_extent_count = 1;
+		if (ioctl(fd, FS_IOC_FIEMAP, &f) < 0)
+			return true;
+		if (f.map.fm_mapped_extents == 0 || f.extent.fe_logical > off)
+			return false;
+		off = f.extent.fe_logical + f.extent.fe_length;
+	}
+	return true;
+}
+
 /* The blocks that are there stay, while the pool grows by many more. */
 static void growing_without_fallocate_keeps_all_blocks(void **state)
 {
@@ -71,7 +98,7 @@ static void growing_without_fallocate_keeps_all_blocks(void **state)
 	for (i = 0; i < N; i++)
 		assert_int_equal(*p[i], i);
 	assert_sound(N);
-	assert_int_equal(holes(P, file_size(P)) > 655360, 0);
+	assert_int_equal(holes(P, file_size(P)), 0);
 	assert_int_equal(fmalloc_close(fi), 0);
 }
 
@@ -109,7 +136,7 @@ static void holes_are_filled(int err)
 	assert_non_null(fi);
 	assert_int_equal(fsync(fd), 0);
 	close(fd);
-	assert_true(holes(P, promised) <= 655360);
+	assert_int_equal(holes(P, promised), 0);
 	for (i = 0; i < N; i++)
 		assert_int_equal(*(unsigned *)((char *)fi->mem + off[i]),
 				 i % 3 == 0 ? i : 0);
@@ -129,31 +156,31 @@ static void holes_are_filled_without_fallocate(void **state)
 	holes_are_filled(EOPNOTSUPP);
 }
 
-/* Even a few, in a zone whose head is all there. */
-static void a_single_hole_is_filled(void **state)
+/* Even a few, where the number of blocks tells nothing. */
+static void a_single_hole_of_a_copy_is_filled(void **state)
 {
 	struct fm_info *fi;
-	struct stat st;
-	uint64_t off, blocks;
+	uint64_t end;
 	char *p;
 	int fd;
 
 	(void)state;
-	fi = fmalloc_open(P, FM_CREATE, NULL);
+	fi = fmalloc_open("made", FM_CREATE, NULL);
 	assert_non_null(fi);
 	p = fmalloc_in(fi, 30 << 20);
 	assert_non_null(p);
-	off = p - (char *)fi->mem;
+	memset(p, 1, 30 << 20);
+	memset(p + (1 << 20), 0, 65536);
 	assert_int_equal(fmalloc_close(fi), 0);
+	file_copy("made", P);
 	fd = open(P, O_RDWR | O_CLOEXEC);
-	assert_int_equal(fstat(fd, &st), 0);
-	blocks = st.st_blocks;
-	assert_int_equal(__real_fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-					  off + 65536, 4096), 0);
+	/* Blocks beyond the end, as XFS speculates, make up for it. */
+	end = file_size(P);
+	assert_int_equal(__real_fallocate(fd, FALLOC_FL_KEEP_SIZE, end, 4 << 20), 0);
+	assert_int_equal(holes(P, end), 0);
 	fi = fmalloc_open(P, 0, NULL);
 	assert_non_null(fi);
-	assert_int_equal(fstat(fd, &st), 0);
-	assert_true((uint64_t)st.st_blocks >= blocks);
+	assert_true(has_space(fd, 0, 30 << 20));
 	close(fd);
 	assert_int_equal(fmalloc_close(fi), 0);
 }
@@ -204,7 +231,7 @@ int main(void)
 		map_test(growing_without_fallocate_keeps_all_blocks),
 		map_test(holes_of_a_copy_are_filled),
 		map_test(holes_are_filled_without_fallocate),
-		map_test(a_single_hole_is_filled),
+		map_test(a_single_hole_of_a_copy_is_filled),
 		map_test(no_space_is_null_and_goes_away),
 		map_test(no_space_for_a_new_pool_leaves_nothing),
 	};

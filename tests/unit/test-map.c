@@ -59,10 +59,11 @@ static uint64_t holes(const char *path, uint64_t end)
 static bool has_space(int fd, uint64_t off, uint64_t len)
 {
 	uint64_t end = off + len;
-	struct {
+	union {
 		struct fiemap map;
-		struct fiemap_extent extent;
+		unsigned char bytes[sizeof(struct fiemap) + sizeof(struct fiemap_extent)];
 	} f;
+	const struct fiemap_extent *extent = f.map.fm_extents;
 
 	while (off < end) {
 		memset(&f, 0, sizeof(f));
@@ -71,9 +72,9 @@ static bool has_space(int fd, uint64_t off, uint64_t len)
 		f.map.fm_extent_count = 1;
 		if (ioctl(fd, FS_IOC_FIEMAP, &f) < 0)
 			return true;
-		if (f.map.fm_mapped_extents == 0 || f.extent.fe_logical > off)
+		if (f.map.fm_mapped_extents == 0 || extent->fe_logical > off)
 			return false;
-		off = f.extent.fe_logical + f.extent.fe_length;
+		off = extent->fe_logical + extent->fe_length;
 	}
 	return true;
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/nocow.h"
 #include "fuse/fmfs.h"
 #include "fuse/snapshot.h"
 #include "heap/inspect.h"
@@ -253,6 +254,7 @@ static int make_in_tmp(fuse_req_t req, int from, const char *name, const char *p
 	to = store_tmp_file(&f->store, tmp);
 	if (to < 0)
 		return to;
+	nocow_set(to, nocow_get(from));	/* or it cannot be a clone */
 	rc = fill_tmp(req, from, to, name);
 	if (rc == 0)
 		rc = store_publish(&f->store, tmp, path);

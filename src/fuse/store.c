@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/nocow.h"
 #include "fuse/store.h"
 
 #define STORE_VERSION 1
@@ -312,6 +313,8 @@ static int open_parts(struct store *s)
 	s->dev = st.st_dev;
 	if (s->readonly)
 		return 0;
+	/* New pools have it from the folder. */
+	nocow_set(s->pools_fd, true);
 	rc = open_folder(s, STORE_TMP, 0700, &s->tmp_fd);
 	if (rc == 0)
 		rc = empty_tmp(s);

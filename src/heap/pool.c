@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/nocow.h"
 #include "heap/error.h"
 #include "heap/heap.h"
 #include "heap/lane.h"
@@ -184,6 +185,8 @@ static int make_pool(int fd, const char *path, uint64_t size)
 	ssize_t n;
 	int rc;
 
+	if (size == 0)
+		nocow_set(fd, true);
 	rc = super_make(&super);
 	if (rc == 0)
 		rc = map_reserve(fd, 0, FM_ZONE_DATA_OFF);

@@ -60,7 +60,8 @@ struct fm_info {
  * If `created` is not NULL, *created tells whether a new heap was made.
  * A file that is neither a pool nor empty nor all zero is never changed.
  *
- * The pool becomes the target (fmalloc_set_target) if there is none yet.
+ * If the caller has no target (fmalloc_set_target), the pool becomes it, and that
+ * of other threads that never chose one.
  *
  * Returns the pool, or NULL with errno:
  *   EINVAL   path is NULL, the flags make no sense, or the file is not a pool

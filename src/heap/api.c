@@ -81,7 +81,7 @@ struct fm_info *fmalloc_open(const char *path, int flags, bool *created)
 	if (created != NULL)
 		*created = made;
 	if (registry_target() == NULL)
-		registry_set_target(h);
+		registry_offer_target(h);
 	return &h->info;
 }
 

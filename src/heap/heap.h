@@ -155,6 +155,8 @@ extern uint64_t registry_epoch;	/* atomic */
 struct fm_heap *registry_check(const struct fm_info *fi);
 struct fm_heap *registry_target(void);
 void registry_set_target(struct fm_heap *h);	/* NULL: none */
+/* The same, but a thread that never chose a target has not done so now. */
+void registry_offer_target(struct fm_heap *h);
 
 /* Hold the registry's lock around finding a window and claiming it. */
 void registry_lock(void);

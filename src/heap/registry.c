@@ -86,6 +86,17 @@ struct fm_heap *registry_target(void)
 		       last >> TARGET_WINDOW_BITS);
 }
 
+static void set_last(struct fm_heap *h)
+{
+	uint64_t last = 0;
+
+	if (h != NULL)
+		last = registry_generation(h->window) << TARGET_WINDOW_BITS |
+		       (h->window + 1);
+	__atomic_store_n(&last_target, last, __ATOMIC_RELEASE);
+	next_epoch();
+}
+
 void registry_set_target(struct fm_heap *h)
 {
 	own_chosen = true;
@@ -94,11 +105,15 @@ void registry_set_target(struct fm_heap *h)
 		own_target.window_plus_1 = h->window + 1;
 		own_target.generation = registry_generation(h->window);
 	}
-	__atomic_store_n(&last_target,
-			 own_target.generation << TARGET_WINDOW_BITS |
-				 own_target.window_plus_1,
-			 __ATOMIC_RELEASE);
-	next_epoch();
+	set_last(h);
+}
+
+void registry_offer_target(struct fm_heap *h)
+{
+	if (own_chosen)
+		registry_set_target(h);
+	else
+		set_last(h);
 }
 
 void registry_lock(void)

@@ -611,6 +611,46 @@ static void target_is_of_each_thread(void **state)
 	close_ok(b);
 }
 
+struct opener {
+	struct fm_info *fi;
+	void *first, *second;
+	pthread_barrier_t turn;
+};
+
+static void *open_and_allocate_twice(void *arg)
+{
+	struct opener *o = arg;
+
+	o->fi = fmalloc_open("a", FM_CREATE, NULL);
+	o->first = fmalloc(10);
+	pthread_barrier_wait(&o->turn);
+	pthread_barrier_wait(&o->turn);	/* the other thread has chosen */
+	o->second = fmalloc(10);
+	return NULL;
+}
+
+/* Opening is not choosing: the thread goes on with what others set. */
+static void opening_chooses_no_target(void **state)
+{
+	struct opener o;
+	struct fm_info *b;
+	pthread_t thread;
+
+	(void)state;
+	pthread_barrier_init(&o.turn, NULL, 2);
+	assert_int_equal(pthread_create(&thread, NULL, open_and_allocate_twice, &o), 0);
+	pthread_barrier_wait(&o.turn);
+	b = fmalloc_open("b", FM_CREATE, NULL);
+	fmalloc_set_target(b);
+	pthread_barrier_wait(&o.turn);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	pthread_barrier_destroy(&o.turn);
+	assert_true(inside(o.fi, o.first));
+	assert_true(inside(b, o.second));
+	close_ok(o.fi);
+	close_ok(b);
+}
+
 static void target_ends_with_its_pool(void **state)
 {
 	struct fm_info *a = fmalloc_init("a", NULL), *b;
@@ -661,6 +701,7 @@ int main(void)
 		scratch_test(killed_creation_can_be_done_again),
 		scratch_test(all_windows_can_be_used),
 		scratch_test(a_pool_comes_back_to_its_address),
+		scratch_test(opening_chooses_no_target),
 		scratch_test(target_is_of_each_thread),
 		scratch_test(target_ends_with_its_pool),
 		scratch_test(commit_makes_no_fuss),

@@ -319,6 +319,89 @@ static void assert_damaged(void)
 	free(l.root);
 }
 
+/* Far beyond the region: set, found, replaced, removed, and all there again. */
+static void ten_thousand_roots(void **state)
+{
+	enum { N = 10000 };
+	char name[FM_ROOT_NAME_MAX + 1], type[FM_ROOT_TYPE_MAX + 1];
+	struct fm_info *fi = fmalloc_open(P, FM_CREATE, NULL);
+	uint64_t *value;
+	unsigned i;
+
+	(void)state;
+	assert_non_null(fi);
+	for (i = 0; i < N; i++) {
+		/* Some as long as they can be. */
+		snprintf(name, sizeof(name), "%0*u", i % 100 == 0 ? FM_ROOT_NAME_MAX : 1, i);
+		snprintf(type, sizeof(type), "%0*u", i % 100 == 0 ? FM_ROOT_TYPE_MAX : 1, i);
+		value = fmalloc_in(fi, sizeof(*value));
+		assert_non_null(value);
+		*value = i;
+		assert_int_equal(fm_root_set(fi, name, value, type), 0);
+	}
+	for (i = 1; i < N; i += 100) {
+		snprintf(name, sizeof(name), "%u", i);
+		assert_int_equal(fm_root_remove(fi, name), 0);
+		snprintf(name, sizeof(name), "%u", i + 1);
+		value = fmalloc_in(fi, sizeof(*value));
+		*value = N + i;
+		assert_int_equal(fm_root_set(fi, name, value, "new"), 0);
+	}
+	assert_int_equal(fmalloc_close(fi), 0);
+
+	fi = fmalloc_open(P, 0, NULL);
+	assert_non_null(fi);
+	for (i = 0; i < N; i++) {
+		snprintf(name, sizeof(name), "%0*u", i % 100 == 0 ? FM_ROOT_NAME_MAX : 1, i);
+		snprintf(type, sizeof(type), "%0*u", i % 100 == 0 ? FM_ROOT_TYPE_MAX : 1, i);
+		value = fm_root_get(fi, name, i % 100 == 2 ? "new" : type);
+		if (i % 100 == 1) {
+			assert_null(value);
+			assert_int_equal(errno, ENOENT);
+		} else {
+			assert_non_null(value);
+			assert_int_equal(*value, i % 100 == 2 ? N + i - 1 : i);
+		}
+	}
+	assert_int_equal(fmalloc_close(fi), 0);
+	assert_both_list(N - N / 100, 0);
+}
+
+static void names_and_types_have_limits(void **state)
+{
+	static const char *const bad[] = { "", "a\nb", "\x7f", "\t", "\x1b[0m" };
+	struct fm_info *fi = fmalloc_open(P, FM_CREATE, NULL);
+	char text[FM_ROOT_NAME_MAX + 2];
+	unsigned i;
+
+	(void)state;
+	assert_non_null(fi);
+	memset(text, 'x', sizeof(text));
+	text[FM_ROOT_NAME_MAX + 1] = '\0';
+	assert_int_equal(fm_root_set(fi, text, NULL, ""), -1);
+	assert_int_equal(errno, EINVAL);
+	text[FM_ROOT_NAME_MAX] = '\0';
+	assert_int_equal(fm_root_set(fi, text, NULL, ""), 0);
+	text[FM_ROOT_TYPE_MAX + 1] = '\0';
+	assert_int_equal(fm_root_set(fi, "r", NULL, text), -1);
+	assert_int_equal(errno, EINVAL);
+	text[FM_ROOT_TYPE_MAX] = '\0';
+	assert_int_equal(fm_root_set(fi, "r", NULL, text), 0);
+	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_int_equal(fm_root_set(fi, bad[i], NULL, ""), -1);
+		assert_int_equal(errno, EINVAL);
+		if (i > 0)
+			assert_int_equal(fm_root_set(fi, "r", NULL, bad[i]), -1);
+		assert_null(fm_root_get(fi, bad[i], NULL));
+		assert_int_equal(errno, EINVAL);
+	}
+	assert_int_equal(fm_root_set(fi, NULL, NULL, ""), -1);
+	assert_int_equal(fm_root_set(fi, "out", &fi, ""), -1);
+	assert_int_equal(errno, EINVAL);
+	assert_int_equal(fmalloc_close(fi), 0);
+	assert_both_list(2, 0);
+}
+
 /* A chain that runs in a circle, from each page to each before it. */
 static void cycle_in_the_chain_is_damage(void **state)
 {
@@ -432,6 +515,8 @@ int main(void)
 		scratch_test(later_of_two_slots_counts),
 		scratch_test(half_made_region_is_finished),
 		scratch_test(raw_region_is_left_alone),
+		scratch_test(ten_thousand_roots),
+		scratch_test(names_and_types_have_limits),
 		scratch_test(cycle_in_the_chain_is_damage),
 		scratch_test(bad_page_in_the_chain_is_damage),
 		scratch_test(giant_page_is_damage),

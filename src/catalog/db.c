@@ -341,9 +341,9 @@ static int look_before(const char *path, struct before *b)
 		b->is_new = true;
 		return 0;
 	}
-	if (!S_ISREG(st.st_mode))
-		return db_fail(S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL,
-			       "%s: not a regular file", path);
+	b->foreign = !S_ISREG(st.st_mode);
+	if (b->foreign)
+		return 0;
 	b->is_new = st.st_size == 0;
 	b->len = st.st_size;
 	if (b->is_new)

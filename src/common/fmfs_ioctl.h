@@ -52,7 +52,8 @@ struct fmfs_root_rec {
 
 #define FMFS_ROOTS_MAX 64
 struct fmfs_roots {		/* FMFS_IOC_ROOTS: a pool; the catalog is brought
-				 * up to date with the pool first */
+				 * up to date with the pool first.  EUCLEAN at
+				 * the end if the pool is damaged */
 	char after[128];		/* in */
 	uint32_t n;			/* out: records; 0 at the end */
 	uint32_t reserved;

@@ -104,6 +104,9 @@ static void reply_roots(fuse_req_t req, struct node *n, const void *in, size_t i
 	}
 	memcpy(l->after, in, sizeof(l->after) - 1);
 	rc = index_each_root(fmfs_of(req)->index, n, l->after, add_root, l);
+	/* What is good was listed; at the end, say that it may not be all. */
+	if (rc == 0 && l->n == 0 && index_is_damaged(fmfs_of(req)->index, n))
+		rc = -EUCLEAN;
 	if (rc < 0)
 		fuse_reply_err(req, -rc);
 	else

@@ -364,6 +364,23 @@ static void say_failed(const char *what, int rc)
 			  strerror(-rc));
 }
 
+/*
+ * A full store must show what is in it, now that somebody looks for what to
+ * remove.  The next mount finds in the files what the catalog there lacks.
+ */
+static int go_on_in_memory(struct index *x)
+{
+	int rc;
+
+	log_warn("catalog: no space for it in the store; it is kept in memory until the "
+		 "next mount");
+	if (x->catalog != NULL)
+		catalog_close(x->catalog);
+	snprintf(x->path, sizeof(x->path), ":memory:");
+	rc = open_catalog(x);
+	return rc == 0 ? scan(x) : rc;
+}
+
 /* Ready to be written to, and complete? */
 static int make_ready(struct index *x)
 {
@@ -373,6 +390,8 @@ static int make_ready(struct index *x)
 		rc = open_catalog(x);
 	if (rc == 0 && x->scan_needed)
 		rc = scan(x);
+	if ((rc == -ENOSPC || rc == -EDQUOT) && strcmp(x->path, ":memory:") != 0)
+		return go_on_in_memory(x);
 	if (rc != -EUCLEAN)
 		return rc;
 	log_warn("catalog: damaged (%s); it is made anew", catalog_errmsg());
@@ -752,4 +771,24 @@ int index_each_root(struct index *x, struct node *n, const char *after,
 		say_failed("cannot be read", rc);
 	pthread_mutex_unlock(&x->work);
 	return rc;
+}
+
+static int note_damage(const struct catalog_pool *pool, void *arg)
+{
+	*(bool *)arg = pool->kind == CATALOG_DAMAGED;
+	return 0;
+}
+
+bool index_is_damaged(struct index *x, struct node *n)
+{
+	char path[NODE_PATH_LEN];
+	bool damaged = false;
+
+	if (node_path(&x->f->nodes, n, path) < 0)
+		return false;
+	pthread_mutex_lock(&x->work);
+	if (x->catalog != NULL)
+		catalog_get(x->catalog, path, note_damage, &damaged);
+	pthread_mutex_unlock(&x->work);
+	return damaged;
 }

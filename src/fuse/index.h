@@ -39,5 +39,7 @@ int index_each_pool(struct index *x, const char *after,
 		    int (*fn)(const struct catalog_pool *pool, void *arg), void *arg);
 int index_each_root(struct index *x, struct node *n, const char *after,
 		    int (*fn)(const struct catalog_root *root, void *arg), void *arg);
+/* Does the catalog say that the pool, or its roots, are damaged? */
+bool index_is_damaged(struct index *x, struct node *n);
 
 #endif

@@ -281,6 +281,8 @@ static __attribute__((noinline)) void ffree_slow(void *ptr)
 		rc = alloc_free(h, off);
 		if (rc == -EINVAL)
 			not_a_block(h, "ffree", off);
+		else if (!tcache_warm())
+			warm_tcache(h);
 	}
 	if (rc < 0)
 		__atomic_add_fetch(&nbad_frees, 1, __ATOMIC_RELAXED);
@@ -375,15 +377,18 @@ int fm_root_each(struct fm_info *fi,
 			   void *arg),
 		 void *arg)
 {
+	int rc, result, state;
 	struct fm_heap *h;
-	int rc, result;
 
 	rc = check_pool(fi, "fm_root_each", false, &h);
 	if (rc < 0)
 		return fail(rc);
 	if (fn == NULL)
 		return fail(err_set(EINVAL, "fm_root_each: no function is given"));
+	/* fn is called with a lock held. */
+	state = cancel_disable();
 	rc = root_each(h, fn, arg, &result);
+	cancel_restore(state);
 	return rc < 0 ? fail(err_in(rc, "list the roots of '%s'", h->path)) : result;
 }
 

@@ -141,6 +141,23 @@ static inline uint32_t heap_nzones(const struct fm_heap *h)
 	return (heap_end(h) + FM_ZONE_LEN - 1) >> FM_ZONE_SHIFT;
 }
 
+/*
+ * No thread may be cancelled while it holds a lock of this library: it would
+ * hold it for ever, and system calls are where threads are cancelled.
+ */
+static inline int cancel_disable(void)
+{
+	int state;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+	return state;
+}
+
+static inline void cancel_restore(int state)
+{
+	pthread_setcancelstate(state, NULL);
+}
+
 /* --- registry.c: which pools are open, and the targets ------------------ */
 
 /* The open pool whose window `addr` is in, or NULL. */
@@ -157,6 +174,11 @@ struct fm_heap *registry_target(void);
 void registry_set_target(struct fm_heap *h);	/* NULL: none */
 /* The same, but a thread that never chose a target has not done so now. */
 void registry_offer_target(struct fm_heap *h);
+
+/* Hold while a pool is being opened: fork(2) waits, for the child must know of
+ * every lock that it shares.  Outermost of all locks, shared among openers. */
+void registry_begin_open(void);
+void registry_end_open(void);
 
 /* Hold the registry's lock around finding a window and claiming it. */
 void registry_lock(void);
@@ -200,8 +222,9 @@ int zone_alloc(struct fm_heap *h, enum fm_extent_kind kind, unsigned cls,
  * before they are allocated; the caller stores 0 there once they are linked. */
 int zone_alloc_meta(struct fm_heap *h, uint32_t npages, uint64_t *pending,
 		    uint64_t *off);
-/* Free pages that a killed process had pending; before any zone is loaded. */
-void zone_drop_meta(struct fm_heap *h, uint64_t off);
+/* Free npages pages that a killed process had pending; before any zone is
+ * loaded. */
+void zone_drop_meta(struct fm_heap *h, uint64_t off, uint32_t npages);
 /* The same for a block that no zone can hold.  align: bytes. */
 int zone_alloc_huge(struct fm_heap *h, uint64_t len, uint64_t align,
 		    uint64_t *off);

@@ -14,6 +14,9 @@
 #include "heap/lock.h"
 #include "heap/rootscan.h"
 
+/* Who looks after many pools must not be kept by one: 261,120 roots will do. */
+#define MAX_NPAGES 1024u
+
 /* Read len bytes, fewer only at the end of the file: the count or -errno. */
 static ssize_t read_at(int fd, void *buf, size_t len, uint64_t off)
 {
@@ -139,6 +142,7 @@ int inspect_roots(int fd, int (*fn)(const struct pool_root *root, void *arg),
 	struct rootscan scan = {
 		.read = read_fd,
 		.src = &fd,
+		.max_npages = MAX_NPAGES,
 		.slot = gather_slot,
 		.arg = &g,
 	};

@@ -43,8 +43,9 @@ struct pool_root {
 /*
  * Call fn for every named root of the pool until it returns non-zero; returns
  * that, or the number of roots, 0 if the file has none (no pool, or the region
- * is used by the program itself), -EUCLEAN if what is there is damaged (after
- * the good ones were reported), or -errno of pread(2).
+ * is used by the program itself), -EUCLEAN if what is there is damaged or has
+ * more than 1,024 pages (after the good ones were reported), or -errno of
+ * pread(2).
  */
 int inspect_roots(int fd, int (*fn)(const struct pool_root *root, void *arg),
 		  void *arg);

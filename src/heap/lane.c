@@ -31,6 +31,7 @@ struct lane_table {
 
 static __thread struct lane_table *own_lanes;
 static pthread_key_t exit_key;
+static bool have_exit_key;
 
 /* --- magazines ------------------------------------------------------------------- */
 
@@ -111,7 +112,7 @@ static void at_thread_exit(void *arg)
 
 __attribute__((constructor)) static void watch_threads(void)
 {
-	pthread_key_create(&exit_key, at_thread_exit);
+	have_exit_key = pthread_key_create(&exit_key, at_thread_exit) == 0;
 }
 
 static uint32_t lane_crc(const struct fm_lane_disk *lane)
@@ -167,10 +168,15 @@ struct fm_lane_disk *lane_get(struct fm_heap *h)
 	int i;
 
 	if (own_lanes == NULL) {
-		own_lanes = map_anon(sizeof(*own_lanes));
+		/* Without a key nobody would learn of the thread's end. */
+		own_lanes = have_exit_key ? map_anon(sizeof(*own_lanes)) : NULL;
 		if (own_lanes == NULL)
 			return NULL;
-		pthread_setspecific(exit_key, own_lanes);
+		if (pthread_setspecific(exit_key, own_lanes) != 0) {
+			map_anon_free(own_lanes, sizeof(*own_lanes));
+			own_lanes = NULL;
+			return NULL;
+		}
 	}
 	if (own_lanes->of[h->window].index_plus_1 == 0 ||
 	    own_lanes->of[h->window].generation != generation) {
@@ -212,7 +218,7 @@ static bool lane_sound(const struct fm_heap *h, uint64_t off)
 	       lane->crc == lane_crc(lane);
 }
 
-static bool lane_known(const struct fm_heap *h, uint64_t off)
+bool lane_known(const struct fm_heap *h, uint64_t off)
 {
 	uint32_t i;
 
@@ -246,8 +252,8 @@ void lane_recover(struct fm_heap *h)
 		recover(h, h->lane[i]);
 	if (pending == 0)
 		return;
-	if (pending != h->super->lanes_off)
-		zone_drop_meta(h, pending);
+	if (!lane_known(h, pending))
+		zone_drop_meta(h, pending, FM_LANE_NPAGES);
 	__atomic_store_n(&h->super->pending_lane_off, 0, __ATOMIC_RELEASE);
 }
 

@@ -32,6 +32,8 @@ extern __thread struct tcache tcache __attribute__((tls_model("initial-exec")));
 void lane_open(struct fm_heap *h);
 /* Empty the lanes that a killed process left full; before any zone is loaded. */
 void lane_recover(struct fm_heap *h);
+/* Whether a lane is at off. */
+bool lane_known(const struct fm_heap *h, uint64_t off);
 /* Give all blocks in magazines back to their slabs. */
 void lane_close(struct fm_heap *h);
 
@@ -71,11 +73,13 @@ static inline uint8_t *lane_free_byte(const struct fm_heap *h, uint64_t off, uns
 /* Whether the block at off of a slab of this class is the program's. */
 static inline bool lane_has(const struct fm_heap *h, unsigned cls, uint64_t off)
 {
-	const uint8_t *free_byte = lane_free_byte(h, off, &cls);
+	const uint8_t *free_byte;
 
-	/* No block of a zone that is not loaded is in a magazine. */
+	/* No block of a zone that is not loaded is in a magazine.  Another thread
+	 * may be loading it, so look at that once, and first. */
 	if (__atomic_load_n(&h->zones[off >> FM_ZONE_SHIFT], __ATOMIC_ACQUIRE) == NULL)
 		return slab_has(h, cls, off);
+	free_byte = lane_free_byte(h, off, &cls);
 	return free_byte != NULL && __atomic_load_n(free_byte, __ATOMIC_RELAXED) == 0;
 }
 
@@ -105,7 +109,7 @@ static inline bool lane_push(struct fm_heap *h, struct fm_lane_disk *lane, uint6
 	free_byte = lane_free_byte(h, off, &cls);
 	mag = &lane->magazine[cls];
 	n = __atomic_load_n(&mag->count, __ATOMIC_RELAXED);
-	if (__builtin_expect(free_byte == NULL || n == FM_MAGAZINE_NSLOTS ||
+	if (__builtin_expect(free_byte == NULL || n >= FM_MAGAZINE_NSLOTS ||
 			     __atomic_load_n(free_byte, __ATOMIC_RELAXED) != 0, 0))
 		return false;
 	__atomic_store_n(free_byte, 1, __ATOMIC_RELAXED);

@@ -241,6 +241,8 @@ struct fm_rootpage_disk {
 };
 
 #define FM_ROOTPAGE_HEAD_LEN 256
+#define FM_ROOTPAGE_NPAGES 16u	/* of a further page: 255 slots */
+#define FM_ROOTPAGE_LEN (FM_ROOTPAGE_NPAGES * FM_PAGE_LEN)
 #define FM_APP_NSLOTS \
 	((uint32_t)((FM_APP_LEN - FM_ROOTPAGE_HEAD_LEN) / sizeof(struct fm_root_disk)))
 

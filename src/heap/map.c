@@ -176,7 +176,7 @@ static bool has_space(int fd, uint64_t off, uint64_t len)
 	return true;
 }
 
-int map_reserve(int fd, uint64_t off, uint64_t len)
+static int reserve(int fd, uint64_t off, uint64_t len)
 {
 	struct rlimit limit;
 	struct stat st;
@@ -202,11 +202,23 @@ int map_reserve(int fd, uint64_t off, uint64_t len)
 	return 0;
 }
 
+int map_reserve(int fd, uint64_t off, uint64_t len)
+{
+	int state = cancel_disable();
+	int rc = reserve(fd, off, len);
+
+	cancel_restore(state);
+	return rc;
+}
+
 int map_punch(int fd, uint64_t off, uint64_t len)
 {
-	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len) < 0)
-		return -errno;
-	return 0;
+	int state = cancel_disable(), rc;
+
+	rc = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len);
+	rc = rc < 0 ? -errno : 0;
+	cancel_restore(state);
+	return rc;
 }
 
 void *map_anon(size_t len)

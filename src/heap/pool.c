@@ -275,8 +275,8 @@ static void settle_rootpage(struct fm_heap *h)
 	if (off == 0)
 		return;
 	/* If the roots are damaged it is safer to lose the page. */
-	if (root_has_page(h, off) == 0)
-		zone_drop_meta(h, off);
+	if (root_has_page(h, off) == 0 && !lane_known(h, off))
+		zone_drop_meta(h, off, FM_ROOTPAGE_NPAGES);
 	__atomic_store_n(&h->super->pending_rootpage_off, 0, __ATOMIC_RELEASE);
 }
 
@@ -336,9 +336,10 @@ static int map_and_start(int fd, const char *path, bool writable,
 	return rc;
 }
 
-int pool_open(const char *path, int flags, bool *created, struct fm_heap **out)
+static int open_pool(const char *path, int flags, bool *created, struct fm_heap **out)
 {
-	bool writable = !(flags & FM_RDONLY), made;
+	/* ours: made here, under the lock, and nobody else can have used it. */
+	bool writable = !(flags & FM_RDONLY), made, ours = false;
 	struct stat st;
 	int fd, rc;
 
@@ -356,18 +357,32 @@ int pool_open(const char *path, int flags, bool *created, struct fm_heap **out)
 	*created = rc == 1;
 	if (rc == 1) {
 		rc = make_pool(fd, path, st.st_size);
-		if (rc < 0 && made)
-			unlink(path);
+		ours = made;
 	}
 	if (rc == 0)
 		rc = map_and_start(fd, path, writable, out);
+	if (rc < 0 && ours)
+		unlink(path);
 	if (rc < 0)
 		close(fd);
 	return rc;
 }
 
+int pool_open(const char *path, int flags, bool *created, struct fm_heap **out)
+{
+	int state = cancel_disable(), rc;
+
+	registry_begin_open();
+	rc = open_pool(path, flags, created, out);
+	registry_end_open();
+	cancel_restore(state);
+	return rc;
+}
+
 void pool_close(struct fm_heap *h)
 {
+	int state = cancel_disable();
+
 	registry_lock();
 	lane_close(h);
 	registry_remove(h);
@@ -381,4 +396,5 @@ void pool_close(struct fm_heap *h)
 		close(h->fd);	/* and with it goes the lock */
 	h->info.mem = NULL;
 	registry_unlock();
+	cancel_restore(state);
 }

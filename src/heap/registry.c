@@ -13,11 +13,15 @@
 
 static struct {
 	struct fm_heap *open;	/* atomic; NULL: no pool in this window */
-	struct fm_heap *storage;
 	uint64_t generation;	/* atomic; goes up at each close */
 } window[FM_NWINDOWS];
 
+/* One for each window, made at the first opening; atomic. */
+static struct fm_heap *storage;
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+/* Openers share it; fork(2) has it alone. */
+static pthread_rwlock_t opening = PTHREAD_RWLOCK_INITIALIZER;
 
 uint64_t registry_epoch = 1;
 
@@ -45,12 +49,13 @@ struct fm_heap *registry_find(const void *addr)
 
 struct fm_heap *registry_check(const struct fm_info *fi)
 {
-	struct fm_heap *h;
+	struct fm_heap *all = __atomic_load_n(&storage, __ATOMIC_ACQUIRE);
+	uint64_t at = (uintptr_t)fi - (uintptr_t)all;
 
-	if (fi == NULL)
+	/* Looks at nothing that might not be there. */
+	if (all == NULL || at >= FM_NWINDOWS * sizeof(*all) || at % sizeof(*all) != 0)
 		return NULL;
-	h = registry_find(fi->mem);
-	return h != NULL && &h->info == fi ? h : NULL;
+	return __atomic_load_n(&window[at / sizeof(*all)].open, __ATOMIC_ACQUIRE);
 }
 
 uint64_t registry_generation(uint32_t w)
@@ -116,6 +121,16 @@ void registry_offer_target(struct fm_heap *h)
 		set_last(h);
 }
 
+void registry_begin_open(void)
+{
+	pthread_rwlock_rdlock(&opening);
+}
+
+void registry_end_open(void)
+{
+	pthread_rwlock_unlock(&opening);
+}
+
 void registry_lock(void)
 {
 	pthread_mutex_lock(&lock);
@@ -132,9 +147,10 @@ struct fm_heap *registry_storage(uint32_t w)
 		return NULL;
 	/* Leak checkers do not look into it, so it must refer to nothing that
 	 * comes from malloc(): a program may well end with a pool open. */
-	if (window[w].storage == NULL)
-		window[w].storage = map_anon(sizeof(struct fm_heap));
-	return window[w].storage;
+	if (storage == NULL)
+		__atomic_store_n(&storage, map_anon(FM_NWINDOWS * sizeof(*storage)),
+				 __ATOMIC_RELEASE);
+	return storage == NULL ? NULL : &storage[w];
 }
 
 void registry_add(struct fm_heap *h)
@@ -178,8 +194,21 @@ static void disown(struct fm_heap *h)
 	memset(&h->roots, 0, sizeof(h->roots));
 }
 
+static void before_fork(void)
+{
+	pthread_rwlock_wrlock(&opening);
+	registry_lock();
+}
+
+static void in_parent(void)
+{
+	registry_unlock();
+	pthread_rwlock_unlock(&opening);
+}
+
 static void in_child(void)
 {
+	pthread_rwlock_init(&opening, NULL);
 	pthread_mutex_init(&lock, NULL);
 	next_epoch();
 	registry_each(disown);
@@ -187,7 +216,7 @@ static void in_child(void)
 
 __attribute__((constructor)) static void watch_forks(void)
 {
-	pthread_atfork(registry_lock, registry_unlock, in_child);
+	pthread_atfork(before_fork, in_parent, in_child);
 }
 
 /* A clean exit leaves no writer's name behind.  Pools stay mapped: threads and

@@ -17,7 +17,6 @@
 #include "heap/heap.h"
 #include "heap/rootscan.h"
 
-#define PAGES_PER_ROOTPAGE 16u	/* of a further page: 255 slots */
 #define INDEX_MIN 256u		/* entries */
 
 static struct fm_root_disk *slot_at(const struct fm_heap *h, uint64_t off)
@@ -278,15 +277,15 @@ static int add_page(struct fm_heap *h)
 	uint32_t i;
 	int rc;
 
-	rc = zone_alloc_meta(h, PAGES_PER_ROOTPAGE, &h->super->pending_rootpage_off,
+	rc = zone_alloc_meta(h, FM_ROOTPAGE_NPAGES, &h->super->pending_rootpage_off,
 			     &off);
 	if (rc < 0)
 		return rc;
 	page = (struct fm_rootpage_disk *)(h->base + off);
-	memset(page, 0, PAGES_PER_ROOTPAGE * FM_PAGE_LEN);
+	memset(page, 0, FM_ROOTPAGE_NPAGES * FM_PAGE_LEN);
 	memcpy(page->magic, FM_ROOT_MAGIC, sizeof(page->magic));
 	page->self_off = off;
-	page->nslots = (PAGES_PER_ROOTPAGE * FM_PAGE_LEN - FM_ROOTPAGE_HEAD_LEN) /
+	page->nslots = (FM_ROOTPAGE_NPAGES * FM_PAGE_LEN - FM_ROOTPAGE_HEAD_LEN) /
 		       sizeof(struct fm_root_disk);
 	page->crc = rootscan_page_crc(page);
 	last = (struct fm_rootpage_disk *)(h->base + h->roots.last_page_off);
@@ -429,7 +428,7 @@ int root_remove(struct fm_heap *h, const char *name)
 static int is_of_page(void *arg, uint64_t off, const struct fm_root_disk *slot)
 {
 	(void)slot;
-	return off - *(uint64_t *)arg < PAGES_PER_ROOTPAGE * FM_PAGE_LEN;
+	return off - *(uint64_t *)arg < FM_ROOTPAGE_NPAGES * FM_PAGE_LEN;
 }
 
 int root_has_page(struct fm_heap *h, uint64_t off)

@@ -11,7 +11,6 @@
 #include "heap/error.h"
 #include "heap/rootscan.h"
 
-#define ROOTPAGE_LEN_MAX (UINT64_C(1) << 20)
 
 uint32_t rootscan_slot_crc(const struct fm_root_disk *slot)
 {
@@ -45,24 +44,29 @@ static bool slot_sound(const struct rootscan *scan, const struct fm_root_disk *s
 	       slot->off <= scan->heap_end;
 }
 
+static int walk_slot(struct rootscan *scan, uint64_t off, struct fm_root_disk *slot)
+{
+	if (slot->state == FM_ROOT_USED && !slot_sound(scan, slot)) {
+		scan->nbad++;
+		return 0;	/* neither used nor to be overwritten */
+	}
+	if (slot->state != FM_ROOT_USED)
+		slot->state = FM_ROOT_FREE;
+	return scan->slot(scan->arg, off, slot);
+}
+
 static int walk_slots(struct rootscan *scan, uint64_t page_off, uint32_t nslots)
 {
-	struct fm_root_disk slot;
+	struct fm_root_disk slot[16];
 	uint64_t off = page_off + FM_ROOTPAGE_HEAD_LEN;
-	uint32_t i;
+	uint32_t i, n;
 	int rc;
 
-	for (i = 0; i < nslots; i++, off += sizeof(slot)) {
-		rc = scan->read(scan->src, off, &slot, sizeof(slot));
-		if (rc < 0)
-			return rc;
-		if (slot.state == FM_ROOT_USED && !slot_sound(scan, &slot)) {
-			scan->nbad++;
-			continue;	/* neither used nor to be overwritten */
-		}
-		if (slot.state != FM_ROOT_USED)
-			slot.state = FM_ROOT_FREE;
-		rc = scan->slot(scan->arg, off, &slot);
+	for (; nslots > 0; nslots -= n) {
+		n = nslots < 16 ? nslots : 16;
+		rc = scan->read(scan->src, off, slot, n * sizeof(slot[0]));
+		for (i = 0; i < n && rc == 0; i++, off += sizeof(slot[0]))
+			rc = walk_slot(scan, off, &slot[i]);
 		if (rc != 0)
 			return rc;
 	}
@@ -72,15 +76,13 @@ static int walk_slots(struct rootscan *scan, uint64_t page_off, uint32_t nslots)
 static bool page_sound(const struct rootscan *scan, uint64_t off,
 		       const struct fm_rootpage_disk *page)
 {
-	uint64_t room = off == FM_APP_OFF ? FM_APP_LEN : scan->heap_end - off;
+	uint64_t len = off == FM_APP_OFF ? FM_APP_LEN : FM_ROOTPAGE_LEN;
 
-	/* Or a small file full of holes would keep us busy for days. */
-	if (room > ROOTPAGE_LEN_MAX)
-		room = ROOTPAGE_LEN_MAX;
 	return memcmp(page->magic, FM_ROOT_MAGIC, sizeof(page->magic)) == 0 &&
 	       page->crc == rootscan_page_crc(page) && page->self_off == off &&
-	       page->nslots <= (room - FM_ROOTPAGE_HEAD_LEN) /
-				       sizeof(struct fm_root_disk);
+	       page->nslots == (len - FM_ROOTPAGE_HEAD_LEN) /
+				       sizeof(struct fm_root_disk) &&
+	       off + len <= scan->heap_end;
 }
 
 /* Whether there is a page at off for the chain to go on to. */
@@ -164,7 +166,11 @@ int rootscan_run(struct rootscan *scan)
 		/* Brent's cycle detection. */
 		if (page.next_off == mark || !may_follow(scan, page.next_off))
 			return bad_page(page.next_off);
-		if (++nsteps == next_mark) {
+		/* Pages that do not overlap are no more than there is room for. */
+		if (++nsteps > scan->heap_end / FM_ROOTPAGE_LEN ||
+		    (scan->max_npages != 0 && nsteps > scan->max_npages))
+			return bad_page(page.next_off);
+		if (nsteps == next_mark) {
 			mark = page.next_off;
 			next_mark *= 2;
 		}

@@ -16,6 +16,7 @@ struct rootscan {
 	int (*read)(void *src, uint64_t off, void *buf, size_t len);
 	void *src;
 	uint64_t heap_end;	/* bytes */
+	uint64_t max_npages;	/* more pages count as damage; 0: no limit */
 	/* Called for every slot; state is FM_ROOT_USED only if the slot is
 	 * sound, FM_ROOT_FREE else.  Non-zero ends the walk. */
 	int (*slot)(void *arg, uint64_t slot_off, const struct fm_root_disk *slot);

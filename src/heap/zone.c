@@ -229,6 +229,9 @@ static int check_directory(const struct fm_heap *h)
 {
 	uint32_t nzones = heap_nzones(h), i, n, covered = 1;
 
+	/* At hand anyway; the others' are met when they are needed. */
+	if (nreserved_of(h, 0) == 0)
+		return bad_zone(0, "bad header");
 	for (i = 1; i < nzones; i++) {
 		bool within = i < covered;
 
@@ -650,12 +653,13 @@ int zone_alloc_meta(struct fm_heap *h, uint32_t npages, uint64_t *pending,
 	return alloc_extent(h, FM_EXTENT_META, 0, npages, 1, pending, off);
 }
 
-void zone_drop_meta(struct fm_heap *h, uint64_t off)
+void zone_drop_meta(struct fm_heap *h, uint64_t off, uint32_t npages)
 {
-	uint32_t index = off >> FM_ZONE_SHIFT;
+	uint32_t entry = zone_entry(h, off);
 
-	if (off % FM_PAGE_LEN == 0 && FM_EXTENT_KIND(zone_entry(h, off)) == FM_EXTENT_META)
-		__atomic_store_n(&table_of(h, index)[page_in_zone(off >> FM_PAGE_SHIFT)],
+	if (off % FM_PAGE_LEN == 0 && entry == FM_EXTENT(FM_EXTENT_META, 0, npages))
+		__atomic_store_n(&table_of(h, off >> FM_ZONE_SHIFT)
+					 [page_in_zone(off >> FM_PAGE_SHIFT)],
 				 0, __ATOMIC_RELEASE);
 }
 
@@ -667,7 +671,7 @@ bool zone_holds(uint64_t len, uint64_t align)
 
 int zone_get(struct fm_heap *h, uint64_t off, struct zone **z)
 {
-	uint32_t index = off >> FM_ZONE_SHIFT;
+	uint64_t index = off >> FM_ZONE_SHIFT;
 	int rc = 0;
 
 	*z = index < FM_MAX_NZONES ? loaded(h, index) : NULL;
@@ -686,8 +690,8 @@ int zone_get(struct fm_heap *h, uint64_t off, struct zone **z)
 
 uint32_t zone_entry(const struct fm_heap *h, uint64_t off)
 {
-	uint32_t index = off >> FM_ZONE_SHIFT, nreserved, entry;
-	uint32_t p = page_in_zone(off >> FM_PAGE_SHIFT);
+	uint32_t p = page_in_zone(off >> FM_PAGE_SHIFT), nreserved, entry;
+	uint64_t index = off >> FM_ZONE_SHIFT;	/* off is any number from the file */
 	const struct zone *z;
 
 	if (index >= FM_MAX_NZONES)
@@ -836,8 +840,8 @@ uint64_t zone_huge_len(const struct fm_heap *h, uint64_t off)
 
 int zone_free_huge(struct fm_heap *h, uint64_t off)
 {
-	uint32_t index = off >> FM_ZONE_SHIFT, n, i;
-	uint64_t len;
+	uint64_t index = off >> FM_ZONE_SHIFT, len;
+	uint32_t n, i;
 
 	pthread_mutex_lock(&h->page_lock);
 	len = zone_huge_len(h, off);

@@ -604,13 +604,12 @@ static void a_bad_table_is_met_when_needed(void **state)
 	assert_int_equal(fmalloc_close(fi), 0);
 }
 
-static void a_bad_zone_header_is_met_when_needed(void **state)
+static void a_bad_header_of_zone_0_is_refused(void **state)
 {
 	static const uint32_t value[] = { 0, 1, 159, 16385, UINT32_MAX };
-	struct fm_info *fi;
+	uint64_t sum;
 	uint32_t was;
 	unsigned i;
-	void *p;
 
 	(void)state;
 	make_pool(P);
@@ -619,14 +618,41 @@ static void a_bad_zone_header_is_met_when_needed(void **state)
 
 		file_read(P, at, &was, 4);
 		put32(at, value[i]);
-		fi = fmalloc_open(P, 0, NULL);
-		assert_non_null(fi);
-		p = fmalloc_in(fi, 100);
-		assert_non_null(p);
-		assert_true((char *)p - (char *)fi->mem > (ptrdiff_t)FM_ZONE_LEN);
-		assert_int_equal(fmalloc_close(fi), 0);
+		sum = file_sum(P);
+		errno = 0;
+		assert_null(fmalloc_open(P, 0, NULL));
+		assert_int_equal(errno, EUCLEAN);
+		assert_non_null(strstr(fm_errmsg(), "zone 0"));
+		assert_int_equal(file_sum(P), sum);
 		put32(at, was);
 	}
+}
+
+/* Another zone's is met when the zone is needed: what is elsewhere can be had. */
+static void a_bad_zone_header_is_met_when_needed(void **state)
+{
+	const size_t len = 50 << 20;
+	uint64_t first, second, at;
+	struct fm_info *fi;
+	uint32_t bad = 0;
+	char *p;
+
+	(void)state;
+	fi = fmalloc_open(P, FM_CREATE, NULL);
+	assert_non_null(fi);
+	first = (char *)fmalloc_in(fi, len) - (char *)fi->mem;
+	second = (char *)fmalloc_in(fi, len) - (char *)fi->mem;
+	assert_int_equal(second / FM_ZONE_LEN, 1);
+	assert_int_equal(fmalloc_close(fi), 0);
+	at = FM_ZONE_LEN + offsetof(struct fm_zone_disk, npages_reserved);
+	file_write(P, at, &bad, 4);
+	fi = fmalloc_open(P, 0, NULL);
+	assert_non_null(fi);
+	p = (char *)fi->mem;
+	assert_true(fmalloc_usable_size(p + first) >= len);
+	assert_int_equal(fmalloc_usable_size(p + second), 0);
+	assert_non_null(fmalloc_in(fi, len));
+	assert_int_equal(fmalloc_close(fi), 0);
 }
 
 int main(void)
@@ -635,6 +661,7 @@ int main(void)
 		scratch_test(every_row_is_refused_and_unchanged),
 		scratch_test(every_flipped_bit_of_the_super_is_refused),
 		scratch_test(a_bad_table_is_met_when_needed),
+		scratch_test(a_bad_header_of_zone_0_is_refused),
 		scratch_test(a_bad_zone_header_is_met_when_needed),
 	};
 

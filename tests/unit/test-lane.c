@@ -327,7 +327,7 @@ static void die_making_a_rootpage(void *arg)
 		if (fm_root_set(&h->info, name, NULL, NULL) < 0)
 			_exit(2);
 	}
-	if (zone_alloc_meta(h, 16, &h->super->pending_rootpage_off, &off) < 0)
+	if (zone_alloc_meta(h, FM_ROOTPAGE_NPAGES, &h->super->pending_rootpage_off, &off) < 0)
 		_exit(3);
 	raise(SIGKILL);
 }
@@ -391,6 +391,108 @@ static void killed_after_linking_a_rootpage_keeps_it(void **state)
 	assert_nmeta(1, 100);
 }
 
+/* --- lanes that somebody made up ------------------------------------------------------ */
+
+static void put64(uint64_t off, uint64_t value)
+{
+	file_write(P, off, &value, sizeof(value));
+}
+
+static void open_and_allocate(void *arg)
+{
+	struct fm_info *fi = fmalloc_open(P, 0, NULL);
+	uint64_t nbad = fm_bad_free_count();
+	char *block[200];
+	unsigned i, k;
+
+	(void)arg;
+	child_check(fi != NULL);
+	for (i = 0; i < 200; i++) {
+		block[i] = fmalloc_in(fi, size_of(i));
+		child_check(block[i] != NULL);
+		memset(block[i], i, size_of(i));
+	}
+	for (i = 0; i < 200; i++)
+		for (k = 0; k < size_of(i); k++)
+			child_check(block[i][k] == (char)i);
+	for (i = 0; i < 200; i++)
+		ffree(block[i]);
+	child_check(fm_bad_free_count() == nbad);
+	child_check(fmalloc_close(fi) == 0);
+}
+
+/* Offsets that only look right in their low bits, circles, counts, and pages
+ * that are said to be unfinished though they are in use. */
+static void made_up_lanes_do_no_harm(void **state)
+{
+	static const uint64_t far = UINT64_C(1) << 58;
+	const uint64_t lanes_off = offsetof(struct fm_super_disk, lanes_off);
+	const uint64_t mag = sizeof(struct fm_lane_disk) -
+			     FM_LANE_NMAGAZINES * sizeof(struct fm_magazine_disk);
+	uint64_t lane, block, n;
+	struct fm_info *fi;
+	unsigned i;
+
+	(void)state;
+	for (i = 0; i < 8; i++) {
+		unlink(P);
+		fi = fmalloc_init(P, NULL);
+		assert_non_null(fi);
+		block = (char *)fmalloc(16) - (char *)fi->mem;
+		lane = registry_check(fi)->super->lanes_off;
+		assert_int_equal(fmalloc_close(fi), 0);
+		n = 1;
+		switch (i) {
+		case 0: put64(lanes_off, lane + far); break;
+		case 1: put64(lane + offsetof(struct fm_lane_disk, next_off), lane); break;
+		case 2: put64(lane + offsetof(struct fm_lane_disk, next_off), lane + far); break;
+		case 3:
+			file_write(P, lane + mag, &n, 4);
+			put64(lane + mag + 8, block + far);
+			break;
+		case 4:
+			file_write(P, lane + mag, &n, 4);
+			put64(lane + mag + 8, lane);	/* no block */
+			break;
+		case 5: put64(lane + mag, UINT32_MAX); break;
+		case 6: put64(offsetof(struct fm_super_disk, pending_lane_off), lane); break;
+		case 7: put64(offsetof(struct fm_super_disk, pending_rootpage_off), lane); break;
+		}
+		child_run(open_and_allocate, NULL);
+	}
+}
+
+static void *allocate_for_ever(void *arg)
+{
+	(void)arg;
+	for (;;) {
+		if (fmalloc(5000) == NULL)
+			return NULL;
+		pthread_testcancel();
+	}
+}
+
+static void a_cancelled_thread_leaves_no_lock(void **state)
+{
+	struct fm_info *fi = fmalloc_init(P, NULL);
+	pthread_t thread;
+	int i;
+
+	(void)state;
+	assert_non_null(fi);
+	alarm(60);
+	for (i = 0; i < 30; i++) {
+		assert_int_equal(pthread_create(&thread, NULL, allocate_for_ever, NULL), 0);
+		usleep(1000);
+		assert_int_equal(pthread_cancel(thread), 0);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		ffree(fmalloc(5000));
+		ffree(fmalloc(50000));
+	}
+	alarm(0);
+	assert_int_equal(fmalloc_close(fi), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -401,6 +503,8 @@ int main(void)
 		scratch_test(more_threads_than_lanes),
 		scratch_test(freeing_again_is_refused),
 		scratch_test(a_pool_closed_behind_a_thread),
+		scratch_test(made_up_lanes_do_no_harm),
+		scratch_test(a_cancelled_thread_leaves_no_lock),
 		scratch_test(killed_making_a_lane_leaks_nothing),
 		scratch_test(killed_making_a_rootpage_leaks_nothing),
 		scratch_test(killed_after_linking_a_rootpage_keeps_it),

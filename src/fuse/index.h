@@ -9,6 +9,7 @@
 #ifndef FM_FUSE_INDEX_H
 #define FM_FUSE_INDEX_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct fmfs;

@@ -200,7 +200,7 @@ static void before_fork(void)
 	registry_lock();
 }
 
-static void in_parent(void)
+static void after_fork(void)
 {
 	registry_unlock();
 	pthread_rwlock_unlock(&opening);
@@ -208,15 +208,14 @@ static void in_parent(void)
 
 static void in_child(void)
 {
-	pthread_rwlock_init(&opening, NULL);
-	pthread_mutex_init(&lock, NULL);
 	next_epoch();
 	registry_each(disown);
+	after_fork();	/* the child has the locks as well */
 }
 
 __attribute__((constructor)) static void watch_forks(void)
 {
-	pthread_atfork(before_fork, in_parent, in_child);
+	pthread_atfork(before_fork, after_fork, in_child);
 }
 
 /* A clean exit leaves no writer's name behind.  Pools stay mapped: threads and

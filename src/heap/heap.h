@@ -176,7 +176,7 @@ void registry_set_target(struct fm_heap *h);	/* NULL: none */
 void registry_offer_target(struct fm_heap *h);
 
 /* Hold while a pool is being opened: fork(2) waits, for the child must know of
- * every lock that it shares.  Outermost of all locks, shared among openers. */
+ * every lock that it shares.  Outermost of all locks. */
 void registry_begin_open(void);
 void registry_end_open(void);
 

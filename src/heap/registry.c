@@ -20,8 +20,7 @@ static struct {
 static struct fm_heap *storage;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-/* Openers share it; fork(2) has it alone. */
-static pthread_rwlock_t opening = PTHREAD_RWLOCK_INITIALIZER;
+static pthread_mutex_t opening = PTHREAD_MUTEX_INITIALIZER;
 
 uint64_t registry_epoch = 1;
 
@@ -123,12 +122,12 @@ void registry_offer_target(struct fm_heap *h)
 
 void registry_begin_open(void)
 {
-	pthread_rwlock_rdlock(&opening);
+	pthread_mutex_lock(&opening);
 }
 
 void registry_end_open(void)
 {
-	pthread_rwlock_unlock(&opening);
+	pthread_mutex_unlock(&opening);
 }
 
 void registry_lock(void)
@@ -196,14 +195,14 @@ static void disown(struct fm_heap *h)
 
 static void before_fork(void)
 {
-	pthread_rwlock_wrlock(&opening);
+	pthread_mutex_lock(&opening);
 	registry_lock();
 }
 
 static void after_fork(void)
 {
 	registry_unlock();
-	pthread_rwlock_unlock(&opening);
+	pthread_mutex_unlock(&opening);
 }
 
 static void in_child(void)

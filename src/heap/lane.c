@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "common/crc32c.h"
 #include "heap/error.h"

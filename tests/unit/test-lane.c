@@ -312,14 +312,13 @@ static void die_making_a_lane(void *arg)
 	raise(SIGKILL);
 }
 
-static void die_making_a_rootpage(void *arg)
+/* A new pool with 100 roots: the region's page is full, and one more made. */
+static struct fm_heap *pool_with_roots(void)
 {
 	struct fm_heap *h = registry_check(fmalloc_init(P, NULL));
 	char name[32];
-	uint64_t off;
 	int i;
 
-	(void)arg;
 	if (h == NULL)
 		_exit(1);
 	for (i = 0; i < 100; i++) {
@@ -327,6 +326,15 @@ static void die_making_a_rootpage(void *arg)
 		if (fm_root_set(&h->info, name, NULL, NULL) < 0)
 			_exit(2);
 	}
+	return h;
+}
+
+static void die_making_a_rootpage(void *arg)
+{
+	struct fm_heap *h = pool_with_roots();
+	uint64_t off;
+
+	(void)arg;
 	if (zone_alloc_meta(h, FM_ROOTPAGE_NPAGES, &h->super->pending_rootpage_off, &off) < 0)
 		_exit(3);
 	raise(SIGKILL);
@@ -335,18 +343,9 @@ static void die_making_a_rootpage(void *arg)
 /* One page of roots beyond the region was made, and finished. */
 static void die_after_making_a_rootpage(void *arg)
 {
-	struct fm_heap *h = registry_check(fmalloc_init(P, NULL));
-	char name[32];
-	int i;
+	struct fm_heap *h = pool_with_roots();
 
 	(void)arg;
-	if (h == NULL)
-		_exit(1);
-	for (i = 0; i < 100; i++) {
-		snprintf(name, sizeof(name), "root %d", i);
-		if (fm_root_set(&h->info, name, NULL, NULL) < 0)
-			_exit(2);
-	}
 	h->super->pending_rootpage_off = h->roots.last_page_off;
 	raise(SIGKILL);
 }

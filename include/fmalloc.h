@@ -48,7 +48,8 @@ struct fm_info {
 #define FM_CREATE 0x1	/* create the file, or initialise an empty or
 			 * all-zero one, if it is no pool yet */
 #define FM_EXCL 0x2	/* with FM_CREATE: fail with EEXIST if the file exists */
-#define FM_RDONLY 0x4	/* map read-only, take no lock, change nothing */
+#define FM_RDONLY 0x4	/* map read-only, change nothing, keep no writer out */
+#define FM_FIXED 0x8	/* map the pool at the address that it has for good */
 
 /*
  * fmalloc_open: open the pool in the file `path`.
@@ -60,11 +61,17 @@ struct fm_info {
  * If `created` is not NULL, *created tells whether a new heap was made.
  * A file that is neither a pool nor empty nor all zero is never changed.
  *
+ * With FM_FIXED a pool is always mapped at the same address: the one that it
+ * got when it was first opened so, for writing, which is kept in the file.  Plain
+ * pointers into the pool may be stored in it then.  (A pool opened without
+ * FM_FIXED usually comes back where it was, too, but may lie elsewhere.)
+ *
  * If the caller has no target (fmalloc_set_target), the pool becomes it, and that
  * of other threads that never chose one.
  *
  * Returns the pool, or NULL with errno:
- *   EINVAL   path is NULL, the flags make no sense, or the file is not a pool
+ *   EINVAL   path is NULL, the flags make no sense, or the file is not a pool;
+ *            FM_FIXED | FM_RDONLY, and the pool has no address yet
  *   ENOENT   no such file, and no FM_CREATE
  *   EEXIST   FM_EXCL, and the file exists
  *   EACCES, EPERM, EROFS   the file system denies it; EROFS also for a
@@ -79,6 +86,10 @@ struct fm_info {
  *   ENOSPC, EDQUOT   no space for the heap
  *   EFBIG    the pool is larger than an address window
  *   ENOMEM   no memory, or no free address window (FM_NWINDOWS pools are open)
+ *   EADDRINUSE   FM_FIXED, and the pool's address is in use, by another pool
+ *            or by anything else
+ *   EADDRNOTAVAIL   FM_FIXED, and the address is none that this library maps
+ *            pools at (it was built with other windows)
  *   or what open(2), fstat(2), fallocate(2), mmap(2), fsync(2) say.
  */
 struct fm_info *fmalloc_open(const char *path, int flags, bool *created);
@@ -94,7 +105,9 @@ struct fm_info *fmalloc_init(const char *path, bool *init);
 /*
  * fmalloc_close: unmap the pool and give up its lock.  Pointers into it are
  * invalid from here on.  Nothing is lost, and nothing is forced to the disk:
- * call fmalloc_commit() first for that.  A process that just ends does as well.
+ * call fmalloc_commit() first for that.  Free space in the pool is given back to
+ * the file system, and the file made shorter, if that saves much and nobody
+ * reads the pool.  A process that just ends does as well, but for that.
  * Returns 0, or -1 with errno EINVAL (fi is not an open pool; nothing done).
  */
 int fmalloc_close(struct fm_info *fi);
@@ -109,6 +122,16 @@ int fmalloc_close(struct fm_info *fi);
  * could not write; what did not reach the disk stays in memory).
  */
 int fmalloc_commit(struct fm_info *fi);
+
+/*
+ * fm_trim: give the free space in the pool back to the file system: all whole
+ * 2 MiB of the file that hold no block, once the calling thread's free blocks are
+ * back in the heap.  The pool does so by itself when much is free, so this is
+ * for a program that knows it will need no more for a while.  Takes about 30 us
+ * for each 64 MiB of the pool, and 50 us for each MiB given back.
+ * Returns 0, or -1 with errno EINVAL, EROFS, EPERM as fmalloc_commit().
+ */
+int fm_trim(struct fm_info *fi);
 
 /*
  * fmalloc_set_target: the calling thread's fmalloc(), and its fm_ptrs outside
@@ -186,6 +209,32 @@ uint64_t fm_bad_free_count(void);
  * NULL, and for a pointer that is no allocated block (errno EINVAL).
  */
 size_t fmalloc_usable_size(const void *ptr);
+
+/* --- a block and the pointer to it, in one step ---------------------------- */
+
+/*
+ * A process that is killed between fmalloc() and the store of the pointer leaves
+ * a block that nothing refers to.  These functions allocate and link, or unlink
+ * and free, in one step: killed at any instruction, either both happened or
+ * neither.  A pool changed by nothing else leaks nothing.
+ *
+ * `where` is a pool pointer (fm_ptr<T> *, FM_PTR(T) *) that lies in an open pool,
+ * in an allocated block or in the application region, at an address that is a
+ * multiple of 8; the block is of the same pool.  Until the call returns no other
+ * thread may change *where or free what it refers to.
+ *
+ * fmalloc_into: allocate `size` bytes, not cleared, and let *where refer to them,
+ * whatever it referred to before.
+ * ffree_from: let *where be null, and free what it referred to; null is fine.
+ * frealloc_into: make the block that *where refers to at least `size` bytes long,
+ * moving it if need be; null: as fmalloc_into().
+ *
+ * Return 0, or -1 with *where and its block unchanged and errno as fmalloc();
+ * EINVAL: where is not such a pointer, or refers to what is no allocated block.
+ */
+int fmalloc_into(void *where, size_t size);
+int ffree_from(void *where);
+int frealloc_into(void *where, size_t size);
 
 /* --- named roots --------------------------------------------------------- */
 

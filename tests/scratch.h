@@ -171,7 +171,9 @@ static inline uint64_t file_sum(const char *path)
 	while (file_next_data(fd, &off, &end))
 		for (; off < end; off += n) {
 			memset(buf, 0, sizeof(buf));
-			n = pread(fd, buf, sizeof(buf), off);
+			/* No further: where data ends varies with the page cache. */
+			n = end - off < (off_t)sizeof(buf) ? end - off : (off_t)sizeof(buf);
+			n = pread(fd, buf, n, off);
 			if (n <= 0)
 				break;
 			for (i = 0; i < (n + 7) / 8; i++)

@@ -12,14 +12,17 @@
 
 #define NO_CLASS SIZECLASS_N
 
-/* The smallest class whose blocks hold size bytes and are all aligned. */
-static unsigned class_for(size_t size, size_t align)
+/* The smallest class whose blocks hold size bytes and are all aligned, and of which
+ * there may be new ones. */
+static unsigned class_for(const struct fm_heap *h, size_t size, size_t align)
 {
 	unsigned cls;
 
 	if (size > SIZECLASS_MAX || align > FM_SLAB_LEN)
 		return NO_CLASS;
-	cls = sizeclass_of(size);
+	cls = sizeclass_of(size == 0 ? 1 : size);
+	if (!slab_has_second(h, cls))
+		cls++;
 	if (align > 16)
 		while (cls < SIZECLASS_N && sizeclass_table[cls].size % align != 0)
 			cls++;
@@ -33,31 +36,61 @@ static uint64_t npages_of(uint64_t size)
 
 int alloc_block(struct fm_heap *h, size_t size, size_t align, uint64_t *off)
 {
-	unsigned cls;
+	unsigned cls = class_for(h, size, align);
 
-	if (size == 0)
-		size = 1;
-	cls = class_for(size, align);
 	if (cls != NO_CLASS)
 		return lane_alloc(h, cls, off);
 	if (align < FM_PAGE_LEN)
 		align = FM_PAGE_LEN;
-	if (zone_holds(size, align))
-		return zone_alloc(h, FM_EXTENT_RUN, 0, npages_of(size),
-				  align >> FM_PAGE_SHIFT, off);
-	return zone_alloc_huge(h, size, align, off);
+	size += size == 0;
+	if (pages_hold(size, align))
+		return pages_alloc(h, FM_EXTENT_RUN, 0, npages_of(size),
+				   align >> FM_PAGE_SHIFT, off);
+	return huge_alloc(h, size, align, off);
 }
 
-int alloc_free(struct fm_heap *h, uint64_t off)
+static bool is_small(const struct fm_heap *h, uint64_t off)
+{
+	return FM_EXTENT_KIND(zone_entry(h, off & ~(FM_SLAB_LEN - 1))) == FM_EXTENT_SLAB;
+}
+
+/* A thread's empty slabs may be what keeps chunks from being free. */
+static void trim_if_much(struct fm_heap *h)
+{
+	uint64_t keep = space_wants_trim(h);
+
+	if (keep == UINT64_MAX)
+		return;
+	lane_tidy(h);
+	space_trim(h, keep);
+}
+
+int alloc_free(struct fm_heap *h, uint64_t off, uint64_t *done)
 {
 	int rc;
 
-	if (FM_EXTENT_KIND(zone_entry(h, off & ~(FM_SLAB_LEN - 1))) == FM_EXTENT_SLAB)
-		return lane_free(h, off);
-	rc = zone_free(h, FM_EXTENT_RUN, off);
-	if (rc == -EINVAL)
-		rc = zone_free_huge(h, off);
+	if (is_small(h, off)) {
+		rc = lane_free(h, off, done);
+	} else {
+		rc = pages_free(h, FM_EXTENT_RUN, off, done);
+		if (rc == -EINVAL)
+			rc = huge_free(h, off, done);
+	}
+	if (rc == 0)
+		trim_if_much(h);
 	return rc;
+}
+
+void alloc_drop(struct fm_heap *h, uint64_t off)
+{
+	uint32_t entry = zone_entry(h, off & ~(FM_SLAB_LEN - 1));
+
+	if (FM_EXTENT_KIND(entry) == FM_EXTENT_SLAB)
+		slab_unmark(h, FM_EXTENT_CLASS(entry), off);
+	else if (huge_len(h, off) != 0)
+		huge_drop(h, off);
+	else
+		pages_drop(h, FM_EXTENT_RUN, off);
 }
 
 uint64_t alloc_usable(const struct fm_heap *h, uint64_t off)
@@ -66,11 +99,11 @@ uint64_t alloc_usable(const struct fm_heap *h, uint64_t off)
 	unsigned cls = FM_EXTENT_CLASS(entry);
 
 	if (FM_EXTENT_KIND(entry) == FM_EXTENT_SLAB)
-		return lane_has(h, cls, off) ? sizeclass_table[cls].size : 0;
+		return slab_has(h, cls, off) ? sizeclass_table[cls].size : 0;
 	entry = zone_entry(h, off);
 	if (off % FM_PAGE_LEN == 0 && FM_EXTENT_KIND(entry) == FM_EXTENT_RUN)
 		return (uint64_t)FM_EXTENT_NPAGES(entry) << FM_PAGE_SHIFT;
-	return zone_huge_len(h, off);
+	return huge_len(h, off);
 }
 
 bool alloc_resize(struct fm_heap *h, uint64_t off, size_t size)
@@ -82,8 +115,8 @@ bool alloc_resize(struct fm_heap *h, uint64_t off, size_t size)
 		return size <= usable && (size >= usable / 2 || usable <= 64);
 	if (size <= SIZECLASS_MAX)
 		return false;
-	if (zone_huge_len(h, off) != 0)
-		return zone_resize_huge(h, off, size) == 0;
-	return zone_holds(size, FM_PAGE_LEN) &&
-	       zone_resize_run(h, off, npages_of(size)) == 0;
+	if (huge_len(h, off) != 0)
+		return huge_resize(h, off, size) == 0;
+	return pages_hold(size, FM_PAGE_LEN) &&
+	       pages_resize(h, off, npages_of(size)) == 0;
 }

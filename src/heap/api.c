@@ -70,7 +70,7 @@ struct fm_info *fmalloc_open(const char *path, int flags, bool *created)
 		*created = false;
 	if (path == NULL)
 		return fail_null(err_set(EINVAL, "fmalloc_open: no path is given"));
-	if ((flags & ~(FM_CREATE | FM_EXCL | FM_RDONLY)) != 0 ||
+	if ((flags & ~(FM_CREATE | FM_EXCL | FM_RDONLY | FM_FIXED)) != 0 ||
 	    (flags & FM_EXCL && !(flags & FM_CREATE)) ||
 	    (flags & FM_CREATE && flags & FM_RDONLY))
 		return fail_null(err_set(EINVAL, "pool '%s': bad flags %#x", path,
@@ -120,7 +120,25 @@ int fmalloc_commit(struct fm_info *fi)
 	if (rc < 0)
 		return fail(rc);
 	rc = map_sync(h);
-	return rc < 0 ? fail(err_in(rc, "commit '%s'", h->path)) : 0;
+	if (rc < 0)
+		return fail(err_in(rc, "commit '%s'", h->path));
+	map_settle(h, space_used_end(h));
+	return 0;
+}
+
+int fm_trim(struct fm_info *fi)
+{
+	struct fm_heap *h;
+	int rc;
+
+	rc = check_pool(fi, "fm_trim", true, &h);
+	if (rc < 0)
+		return fail(rc);
+	lane_tidy(h);
+	while (zone_load_more(h))
+		;
+	space_trim(h, 0);
+	return 0;
 }
 
 void fmalloc_set_target(struct fm_info *fi)
@@ -156,8 +174,9 @@ static void warm_tcache(struct fm_heap *h)
 	tcache.lane = lane_get(h);
 	if (tcache.lane == NULL)
 		return;
-	tcache.h = h;
 	tcache.base = h->base;
+	tcache.slab = h->slab;
+	tcache.h = h;
 	tcache.len = h->map_len;
 	tcache.epoch = epoch;
 }
@@ -179,12 +198,16 @@ static __attribute__((noinline)) void *fmalloc_slow(size_t size)
 
 void *fmalloc(size_t size)
 {
-	uint64_t off;
+	void *mem;
 
 	if (tcache_warm() && size <= SIZECLASS_MAX) {
-		off = lane_pop(tcache.h, &tcache.lane->magazine[sizeclass_of(size)]);
-		if (__builtin_expect(off != 0, 1))
-			return tcache.base + off;
+		struct lane_class *c = &tcache.lane->cls[sizeclass_of(size)];
+
+		mem = lane_take_recent(tcache.base, tcache.slab, c);
+		if (mem == NULL)
+			mem = lane_take_next(c);
+		if (__builtin_expect(mem != NULL, 1))
+			return mem;
 	}
 	return fmalloc_slow(size);
 }
@@ -244,7 +267,7 @@ static void *move_block(struct fm_heap *h, uint64_t off, size_t size)
 	if (mem == NULL)
 		return NULL;
 	memcpy(mem, h->base + off, have < size ? have : size);
-	alloc_free(h, off);
+	alloc_free(h, off, NULL);
 	return mem;
 }
 
@@ -278,7 +301,7 @@ static __attribute__((noinline)) void ffree_slow(void *ptr)
 	if (rc == 0)
 		rc = may_change(h, "ffree");
 	if (rc == 0) {
-		rc = alloc_free(h, off);
+		rc = alloc_free(h, off, NULL);
 		if (rc == -EINVAL)
 			not_a_block(h, "ffree", off);
 		else if (!tcache_warm())
@@ -293,7 +316,10 @@ void ffree(void *ptr)
 {
 	uint64_t off = (uintptr_t)ptr - (uintptr_t)tcache.base;
 
-	if (off >= tcache.len || !tcache_warm() || !lane_push(tcache.h, tcache.lane, off))
+	if (off >= tcache.len || !tcache_warm())
+		ffree_slow(ptr);
+	else if (!lane_put(tcache.base, tcache.slab, tcache.lane, off) &&
+		 !lane_put_other(tcache.h, tcache.lane, off))
 		ffree_slow(ptr);
 }
 
@@ -319,6 +345,75 @@ size_t fmalloc_usable_size(const void *ptr)
 	if (rc < 0)
 		fail(rc);
 	return len;
+}
+
+/* --- a block and the pointer to it ------------------------------------------------------ */
+
+/* The pool that the pool pointer lies in, and where. */
+static int find_pointer(const void *where, const char *func, struct fm_heap **h,
+			uint64_t *off)
+{
+	int rc;
+
+	if (where == NULL)
+		return err_set(EINVAL, "%s: no pointer is given", func);
+	rc = find_block(where, func, h, off);
+	if (rc == 0)
+		rc = may_change(*h, func);
+	if (rc < 0)
+		return rc;
+	if (*off % sizeof(uint64_t) != 0)
+		return err_set(EINVAL, "%s: offset %#" PRIx64 " of '%s' is not a multiple"
+			       " of 8", func, *off, (*h)->path);
+	if (*off < FM_APP_OFF || (*off >= FM_HEAP_OFF && *off < FM_ZONE_DATA_OFF) ||
+	    *off >= heap_end(*h))
+		return err_set(EINVAL, "%s: offset %#" PRIx64 " of '%s' is not the program's",
+			       func, *off, (*h)->path);
+	return 0;
+}
+
+static int done_with(struct fm_heap *h, const char *func, uint64_t where_off, int rc)
+{
+	if (rc == 0)
+		return 0;
+	return fail(err_in(rc, "%s: pointer at offset %#" PRIx64 " of '%s'", func,
+			   where_off, h->path));
+}
+
+int fmalloc_into(void *where, size_t size)
+{
+	struct fm_heap *h;
+	uint64_t off = 0;
+	int rc;
+
+	rc = find_pointer(where, "fmalloc_into", &h, &off);
+	if (rc < 0)
+		return fail(rc);
+	return done_with(h, "fmalloc_into", off, into_alloc(h, off, size));
+}
+
+int ffree_from(void *where)
+{
+	struct fm_heap *h;
+	uint64_t off = 0;
+	int rc;
+
+	rc = find_pointer(where, "ffree_from", &h, &off);
+	if (rc < 0)
+		return fail(rc);
+	return done_with(h, "ffree_from", off, into_free(h, off));
+}
+
+int frealloc_into(void *where, size_t size)
+{
+	struct fm_heap *h;
+	uint64_t off = 0;
+	int rc;
+
+	rc = find_pointer(where, "frealloc_into", &h, &off);
+	if (rc < 0)
+		return fail(rc);
+	return done_with(h, "frealloc_into", off, into_resize(h, off, size));
 }
 
 /* --- named roots --------------------------------------------------------------------- */

@@ -5,10 +5,13 @@
  * Lock order, outermost first; each is a volatile mutex of this process:
  *   1. fm_heap.root_lock     named roots
  *   2. fm_heap.lane_lock     which thread has which lane
- *   3. slab_class.lock       the slabs of one size class, and their bitmaps
- *   4. fm_heap.page_lock     zones, extents, growth
- * The registry (registry.c) has a lock of its own, held only while opening and
- * closing, outside of all of these.
+ *   3. fm_heap.intent_lock   the intent of threads without one of their own
+ *   4. fm_heap.shared_lock   the lane of threads without one of their own
+ *   5. fm_heap.space_lock    the zone directory; getting space and giving it back
+ *   6. fm_heap.page_lock     extents of pages
+ *   7. fm_heap.loose[].lock  slabs of a size class that no lane has
+ * No system call on the file is made under 6 and 7.  The registry (registry.c) has
+ * a lock of its own, held only while opening and closing, outside of all of these.
  */
 #ifndef FM_HEAP_HEAP_H
 #define FM_HEAP_HEAP_H
@@ -23,67 +26,59 @@
 #include "heap/layout.h"
 #include "heap/sizeclass.h"
 
+#define SHARED_LANE 256u	/* number of the lane for threads beyond as many */
+
 #define WINDOW_LEN (UINT64_C(1) << FM_WINDOW_BITS)
 #define WINDOW_REGION_LEN ((uint64_t)FM_NWINDOWS << FM_WINDOW_BITS)
 
 /*
- * A slab in memory: what its bitmap says, counted.  All fields are guarded by
- * the lock of the class; `bitmap`, `mem` and `cls` do not change while the
- * page table has the slab.
- * On one of the class's lists exactly while nfree > 0.
+ * A slab in memory, by its number: its offset / 64 KiB.  (32 bytes: freeing a
+ * block at random is bound by what of this is in the cache.)
+ *
+ * A slab has an owner, which is a lane, or it is loose.  Only the owner's thread
+ * touches next to nfree, and the first bitmap; of a loose slab, who has the lock
+ * of its class.  The rest is atomic, or does not change while the slab is there.
  */
 struct slab {
-	struct slab *next, *prev;
-	uint64_t *bitmap;	/* in the pool */
-	unsigned char *mem;	/* in the pool: the first block */
+	uint64_t geometry;	/* as sizeclass_geometry[]; 0: no slab here */
+	union {
+		struct {
+			uint16_t owner;	/* number of the lane, or LOOSE */
+			uint8_t remote;	/* 1: is on a list of lane.remote */
+			uint8_t pins;	/* threads that are about to say what
+					 * they freed: see slab_free_remote() */
+		};
+		uint32_t owner_only;	/* the number, if that is all; atomic */
+	};
+	/* Free blocks of the first bitmap, if `where` is not SLAB_CURRENT; freeing
+	 * in the short way is right while nfree < limit. */
 	uint16_t nfree;
-	uint16_t hint;		/* word of the bitmap to look at first */
-	uint8_t cls;
+	uint16_t limit;
+	uint32_t next, prev;	/* on the list that `where` says */
+	uint32_t remote_next;	/* on a list of lane.remote */
+	uint16_t nblocks;
+	uint8_t where;		/* enum slab_where */
+	uint8_t hint;		/* word of the bitmap to look at first */
 };
 
-struct slab_class {
+_Static_assert(sizeof(struct slab) == 32, "slabs in cache lines");
+
+enum slab_where {
+	SLAB_NOWHERE,	/* loose, without free blocks */
+	SLAB_LOOSE,	/* loose, with free blocks: fm_heap.loose[] */
+	SLAB_PARTIAL,	/* owned, with free blocks, or so it seemed */
+	SLAB_FULL,	/* owned, without */
+	SLAB_CURRENT	/* owned, and blocks are being taken from it */
+};
+
+#define LOOSE 0u	/* no lane has this number */
+
+struct loose_slabs {
 	pthread_mutex_t lock;
-	struct slab *partial;	/* slabs with free blocks */
-	struct slab *loaded;	/* such slabs of zones loaded since the list was
-				 * last used; guarded by page_lock */
+	uint32_t first;		/* atomic */
 } __attribute__((aligned(64)));
 
-/* What ffree() must know of 64 KiB: the class + 1 of the slab there, 0 if there
- * is none (atomic), and a byte a block that is 1 while the block is not the
- * program's, so that freeing it again is noticed. */
-struct unit {
-	uint8_t *free_map;
-	uint32_t room;		/* bytes at free_map */
-	uint8_t cls1;
-};
-
-/* Each unit may need room for more blocks several times, each time twice as
- * many or more. */
-#define FREE_MAPS_LEN (2 * FM_ZONE_NSLABS * (FM_SLAB_LEN / 16))
-
-/*
- * A normal zone in memory, made when the zone is first needed.  The free
- * extents of all such zones are on the lists of struct fm_heap; an extent is
- * known by the number of its first page, counted from the start of the pool.
- * `span` is the boundary tag: a free extent's length in pages at its first
- * and its last page, 0 at pages in use.  Guarded by page_lock; nreserved and
- * the table are also read without it, by atomic loads.
- */
-struct zone {
-	uint32_t index;
-	uint32_t nreserved;	/* as in the header; stored atomically */
-	uint32_t *table;	/* in the pool */
-	struct fm_zone_disk *disk; /* in the pool */
-	struct zone *next_growable;
-	uint16_t span[FM_ZONE_NPAGES];
-	uint32_t next[FM_ZONE_NPAGES], prev[FM_ZONE_NPAGES];
-	struct unit unit[FM_ZONE_NSLABS];
-	uint8_t *free_maps;	/* FREE_MAPS_LEN bytes, for those of the units */
-	uint32_t free_maps_used;
-	struct slab slab[FM_ZONE_NSLABS];
-};
-
-#define NBINS 72u	/* lists of free extents, by length: see zone.c */
+#define NBINS 72u	/* lists of free extents, by length: see extent.c */
 
 /* What is known of a named root's slot: see root.c. */
 struct root_index {
@@ -112,19 +107,41 @@ struct fm_heap {
 	char path[512];		/* for messages; cut short if longer */
 	uint32_t window;
 
+	struct slab *slab;	/* of a pool that is writable */
+	bool tiny;		/* slabs of class 0 have second bitmaps */
+
+	pthread_mutex_t space_lock;
+	uint64_t spare[FM_MAX_NZONES / 64]; /* zones that are unused, but may have
+				 * space: a bit each */
+	uint32_t nspare_zones;	/* atomic */
+	bool grown;		/* since the last commit; atomic */
+	uint64_t fresh_off;	/* page cache from here on may be in large
+				 * folios: see map_settle() */
+
 	pthread_mutex_t page_lock;
 	struct zone *zones[FM_MAX_NZONES];	/* NULL: not normal, or not loaded */
-	struct zone *growable;	/* zones with unreserved pages */
+	struct zone *growable;	/* zones with unreserved pages at their end */
 	uint32_t load_next;	/* zones below are not all loaded yet */
+	uint32_t nzones_loaded;
 	uint32_t bins[NBINS];	/* first page of the first extent; 0: none */
 	uint64_t bins_used[2];	/* one bit a bin */
+	/* Of the zones that are loaded; the first two are atomic. */
+	uint64_t nfree_pages;	/* in the bins */
+	uint64_t nbacked_pages;	/* in the bins or in extents */
+	uint64_t npeak_pages;	/* the most that were in extents, fading */
+	uint64_t ntrim_left;	/* free pages that the last space_trim() left, or
+				 * fewer since; atomic */
+	uint64_t nhole_chunks;
 
-	struct slab_class cls[SIZECLASS_N];
+	struct loose_slabs loose[SIZECLASS_N];
 
 	pthread_mutex_t lane_lock;
-	struct fm_lane_disk *lane[FM_MAX_NLANES]; /* in the pool */
-	bool lane_taken[FM_MAX_NLANES];
-	uint32_t nlanes;
+	struct lane *lane[SHARED_LANE + 1]; /* by number, from 1 on */
+	uint32_t nlanes;	/* made so far, but for the shared one */
+	pthread_mutex_t shared_lock;
+
+	pthread_mutex_t intent_lock;
+	struct fm_intents_disk *intents;	/* in the pool; NULL: none yet; atomic */
 
 	pthread_mutex_t root_lock;
 	struct root_index roots;
@@ -167,7 +184,8 @@ struct fm_heap *registry_find(const void *addr);
 uint64_t registry_generation(uint32_t window);
 struct fm_heap *registry_get(uint32_t window, uint64_t generation);
 /* Goes up when a pool is closed, a target chosen, or the process forked. */
-extern uint64_t registry_epoch;	/* atomic */
+extern uint64_t registry_epoch	/* atomic */
+	__attribute__((visibility("hidden")));
 /* The open pool that `fi` is, or NULL. */
 struct fm_heap *registry_check(const struct fm_info *fi);
 struct fm_heap *registry_target(void);
@@ -196,7 +214,19 @@ void registry_each(void (*fn)(struct fm_heap *h));
  * else is there.  file_len: what must fit at least. */
 int map_pool(struct fm_heap *h, uint64_t file_len);
 void map_close(struct fm_heap *h);
+/* Make everything up to the heap's end durable; or a part. */
 int map_sync(struct fm_heap *h);
+int map_sync_part(struct fm_heap *h, uint64_t off, uint64_t len);
+
+/*
+ * How the page cache holds the pool.  New space is best had in large folios: a
+ * page fault for 2 MiB, and few misses of the TLB.  But the kernel writes whole
+ * folios, so what is there to be updated is best had in single pages.  So what
+ * a pool had when it was opened is read by single pages, what is added comes in
+ * large folios, and map_settle() splits those up to `end` once they are on disk.
+ */
+void map_advise(struct fm_heap *h);
+void map_settle(struct fm_heap *h, uint64_t end);
 
 /* Make the file have space for [off, off + len), whole pages, so that no store
  * there can fail for want of it.  The bytes there are not changed, zero if new;
@@ -205,111 +235,180 @@ int map_reserve(int fd, uint64_t off, uint64_t len);
 /* Give the space of [off, off + len) back; the bytes read as zero then.
  * 0 or -errno; not being able to is no failure of the caller's. */
 int map_punch(int fd, uint64_t off, uint64_t len);
+/* Let the file end at len, less than it has. */
+int map_cut(int fd, uint64_t len);
 
 /* Zeroed memory for this folder's own purposes, by whole pages.  The second is
- * for much that is looked at all over. */
+ * for much that is looked at all over, the third for what is mostly never
+ * touched. */
 void *map_anon(size_t len);
 void *map_anon_huge(size_t len);
+void *map_anon_sparse(size_t len);
 void map_anon_free(void *mem, size_t len);
 
-/* --- zone.c: extents of pages -------------------------------------------- */
-
-/* Allocate npages pages at a multiple of align_npages (a power of two, 32 MiB
- * at most) for `kind`; *off is where.  cls is of FM_EXTENT_SLAB. */
-int zone_alloc(struct fm_heap *h, enum fm_extent_kind kind, unsigned cls,
-	       uint32_t npages, uint32_t align_npages, uint64_t *off);
-/* npages pages for the heap itself.  *pending, in the super, names them from
- * before they are allocated; the caller stores 0 there once they are linked. */
-int zone_alloc_meta(struct fm_heap *h, uint32_t npages, uint64_t *pending,
-		    uint64_t *off);
-/* Free npages pages that a killed process had pending; before any zone is
- * loaded. */
-void zone_drop_meta(struct fm_heap *h, uint64_t off, uint32_t npages);
-/* The same for a block that no zone can hold.  align: bytes. */
-int zone_alloc_huge(struct fm_heap *h, uint64_t len, uint64_t align,
-		    uint64_t *off);
-/* Whether the block could be had from zone_alloc(). */
-bool zone_holds(uint64_t len, uint64_t align);
+/* --- zone.c: the zone directory, and zones in memory --------------------- */
 
 /* Load one of the zones not yet looked at, if any are left. */
 bool zone_load_more(struct fm_heap *h);
-/* The normal zone that `off` is in, loaded, with 0; else -EINVAL (no normal
+/* 0 if `off` is in a normal zone, which is loaded then; else -EINVAL (no normal
  * zone there), -EUCLEAN, -ENOMEM. */
-int zone_get(struct fm_heap *h, uint64_t off, struct zone **z);
+int zone_get(struct fm_heap *h, uint64_t off);
 /* The table entry of the page at `off`, 0 if there is none; loads nothing. */
 uint32_t zone_entry(const struct fm_heap *h, uint64_t off);
-/* Length of the huge block that starts at off; 0: none does. */
-uint64_t zone_huge_len(const struct fm_heap *h, uint64_t off);
-
-/* Free the extent of this kind that starts at off: -EINVAL if none does. */
-int zone_free(struct fm_heap *h, enum fm_extent_kind kind, uint64_t off);
-int zone_free_huge(struct fm_heap *h, uint64_t off);
-/* Change the length of a block in place; -ENOSPC and the like: cannot. */
-int zone_resize_run(struct fm_heap *h, uint64_t off, uint32_t npages);
-int zone_resize_huge(struct fm_heap *h, uint64_t off, uint64_t len);
-
-/* Get the space that the zone was promised, should any be missing. */
-int zone_reserve(struct fm_heap *h, uint32_t index);
 
 /* Check the zone directory, and finish what a kill left half done in it. */
 int zone_open(struct fm_heap *h);
 void zone_close(struct fm_heap *h);
 
-/* --- slab.c: small blocks ------------------------------------------------ */
+/* --- pages.c: extents of pages, in the zones ------------------------------ */
 
-void slab_init(struct fm_heap *h);
-void slab_destroy(struct fm_heap *h);
-/* Called by zone.c, under its lock: a slab that a zone being loaded has, and
- * one that is about to be entered in the table. */
-void slab_load(struct fm_heap *h, struct zone *z, uint32_t index, unsigned cls);
-void slab_prepare(struct fm_heap *h, struct zone *z, uint32_t index, unsigned cls);
-/* Move blocks of the class between its slabs and a magazine: up to `want` into
- * it (0, or -errno if not one could be had), or the topmost n out of it. */
-int slab_refill(struct fm_heap *h, unsigned cls, struct fm_magazine_disk *mag,
-		uint32_t want);
-void slab_flush(struct fm_heap *h, unsigned cls, struct fm_magazine_disk *mag,
-		uint32_t n);
+/* Allocate npages pages at a multiple of align_npages (a power of two, 32 MiB
+ * at most) for `kind`; cls is of FM_EXTENT_SLAB.  *off is where; it is stored
+ * before the extent is entered in the table. */
+int pages_alloc(struct fm_heap *h, enum fm_extent_kind kind, unsigned cls,
+		uint32_t npages, uint32_t align_npages, uint64_t *off);
+/* Whether a block could be had from pages_alloc(). */
+bool pages_hold(uint64_t len, uint64_t align);
+/* Free the extent of this kind that starts at off: -EINVAL if none does.
+ * *done, if given, is set to 0 once that is so, before anybody can have the
+ * pages. */
+int pages_free(struct fm_heap *h, enum fm_extent_kind kind, uint64_t off,
+	       uint64_t *done);
+/* Change the length of a run in place; -ENOSPC and the like: cannot. */
+int pages_resize(struct fm_heap *h, uint64_t off, uint32_t npages);
+/* Free an extent that a killed process left; before any zone is loaded. */
+void pages_drop(struct fm_heap *h, enum fm_extent_kind kind, uint64_t off);
+
+/* --- huge.c: blocks that no zone can hold --------------------------------- */
+
+/* As above, by bytes. */
+int huge_alloc(struct fm_heap *h, uint64_t len, uint64_t align, uint64_t *off);
+/* Length of the huge block that starts at off; 0: none does. */
+uint64_t huge_len(const struct fm_heap *h, uint64_t off);
+int huge_free(struct fm_heap *h, uint64_t off, uint64_t *done);
+int huge_resize(struct fm_heap *h, uint64_t off, uint64_t len);
+void huge_drop(struct fm_heap *h, uint64_t off);
+
+/* --- space.c: what space the file has ------------------------------------- */
+
+/* Get the space that the pool was promised, should any be missing. */
+int space_claim(struct fm_heap *h);
+/* If so much is free that some should be given back: how many free pages to
+ * keep; else UINT64_MAX. */
+uint64_t space_wants_trim(struct fm_heap *h);
+/* Give free chunks of loaded zones back until no more than `keep` free pages are
+ * left, as far as that goes.  The bytes given back. */
+uint64_t space_trim(struct fm_heap *h, uint64_t keep);
+/* Let the heap and the file end where the last block does, if that saves much.
+ * Nobody else uses the pool any more. */
+void space_shrink(struct fm_heap *h);
+/* The end of the chunk that has the last extent. */
+uint64_t space_used_end(struct fm_heap *h);
+
+/* --- slab.c: the bitmaps of slabs ---------------------------------------- */
+
+/* Called by zone.c, under page_lock: a slab that a zone being loaded has; and by
+ * pages.c, one that is about to be entered in the table. */
+void slab_load(struct fm_heap *h, uint64_t off, unsigned cls);
+void slab_prepare(struct fm_heap *h, uint64_t off, unsigned cls);
+/* The slab is none any more. */
+void slab_forget(struct fm_heap *h, uint32_t number);
+
+/* Free blocks that others have freed in the second bitmap; by the owner.  Sets
+ * nfree, to all that are free. */
+void slab_absorb(struct fm_heap *h, uint32_t number);
+/* The first word of the first bitmap, from hint on, that has free blocks, or -1. */
+int slab_find(const struct fm_heap *h, uint32_t number);
+/* Set the bit of an allocated block in the second bitmap: false if it was not
+ * allocated.  *done: as of pages_free(). */
+bool slab_free_remote(struct fm_heap *h, uint64_t off, unsigned cls, uint64_t *done);
+/* Whether slabs of the class have a second bitmap in this pool; if not, no blocks
+ * are allocated from them. */
+static inline bool slab_has_second(const struct fm_heap *h, unsigned cls)
+{
+	return cls != 0 || h->tiny;
+}
+
+/* Whether off is the start of an allocated block of a slab of this class. */
+bool slab_has(const struct fm_heap *h, unsigned cls, uint64_t off);
+/* Clear the bit of an allocated block; by the owner: false if it is not
+ * allocated. */
+bool slab_clear(struct fm_heap *h, uint64_t off, unsigned cls);
+/* Whether the bit of the block at off is set in the first bitmap, the inverse of
+ * its size given. */
+static inline bool slab_is_set(const struct fm_heap *h, uint64_t off, uint32_t inverse);
+/* The bits of word w of the first bitmap that are of blocks. */
+uint64_t slab_mask(const struct fm_heap *h, unsigned cls, uint32_t w);
 /* Clear the bit of the block if there is one; for recovery, before any zone is
  * loaded. */
 void slab_unmark(struct fm_heap *h, unsigned cls, uint64_t off);
 
-/* How many blocks go between slabs and a magazine at a time. */
-static inline uint32_t slab_batch(unsigned cls)
+static inline uint32_t slab_number(uint64_t off)
 {
-	uint32_t n = 65536 / sizeclass_table[cls].size;
-
-	return n < 2 ? 2 : n > 32 ? 32 : n;
+	return off >> FM_SLAB_SHIFT;
 }
 
-/* The bitmap of the slab that off is in, and whether bit i of it is set. */
+static inline uint64_t slab_off(uint32_t number)
+{
+	return (uint64_t)number << FM_SLAB_SHIFT;
+}
+
+/* The first bitmap of the slab that off is in. */
 static inline uint64_t *slab_bitmap(const struct fm_heap *h, uint64_t off)
 {
 	return (uint64_t *)(h->base + (off & ~(FM_ZONE_LEN - 1)) + FM_ZONE_BITMAP_OFF +
 			    (off % FM_ZONE_LEN >> FM_SLAB_SHIFT) * FM_BITMAP_LEN);
 }
 
-static inline bool slab_bit(const struct fm_heap *h, uint64_t off, uint32_t i)
+static inline bool slab_is_set(const struct fm_heap *h, uint64_t off, uint32_t inverse)
 {
-	return (__atomic_load_n(&slab_bitmap(h, off)[i / 64], __ATOMIC_ACQUIRE) >>
-		i % 64 & 1) != 0;
+	uint32_t i = off % FM_SLAB_LEN * inverse >> 32;
+
+	return (slab_bitmap(h, off)[i / 64] >> i % 64 & 1) != 0;
 }
 
-/* Whether off is the start of an allocated block of a slab of this class. */
-bool slab_has(const struct fm_heap *h, unsigned cls, uint64_t off);
+static inline uint32_t slab_nblocks(const struct fm_heap *h, unsigned cls)
+{
+	return cls == 0 && h->tiny ? FM_TINY_NBLOCKS : sizeclass_table[cls].nblocks;
+}
 
 /* --- alloc.c: blocks of any size ----------------------------------------- */
 
+/* *off: as of pages_alloc(). */
 int alloc_block(struct fm_heap *h, size_t size, size_t align, uint64_t *off);
-int alloc_free(struct fm_heap *h, uint64_t off);
+/* -EINVAL: no block of the program's starts there.  *done: as of pages_free(). */
+int alloc_free(struct fm_heap *h, uint64_t off, uint64_t *done);
+/* Free the block if there is one; for recovery, before any zone is loaded. */
+void alloc_drop(struct fm_heap *h, uint64_t off);
 /* Usable bytes of the block at off, 0 if no block starts there. */
 uint64_t alloc_usable(const struct fm_heap *h, uint64_t off);
 /* Let the allocated block at off have size bytes in place; false: it must move. */
 bool alloc_resize(struct fm_heap *h, uint64_t off, size_t size);
 
+/* --- into.c: a block and the pointer to it, changed in one step ----------- */
+
+/* Settle what a killed process had begun; before any zone is loaded. */
+void into_open(struct fm_heap *h);
+void into_close(struct fm_heap *h);
+/* Whether the page of intents is at off. */
+bool into_has_page(const struct fm_heap *h, uint64_t off);
+/* Of the pool pointer at where_off, which lies in the pool. */
+int into_alloc(struct fm_heap *h, uint64_t where_off, size_t size);
+int into_free(struct fm_heap *h, uint64_t where_off);
+int into_resize(struct fm_heap *h, uint64_t where_off, size_t size);
+
+/* --- legacy.c: pools of the first version --------------------------------- */
+
+/* Make the pool one that the first version does not write to, and free what its
+ * threads had at hand; before any zone is loaded. */
+int legacy_open(struct fm_heap *h);
+
 /* --- super.c: the first page -------------------------------------------- */
 
 /* A super for a new pool. */
 int super_make(struct fm_super_disk *super);
+/* Let it be of the newest kind that its pool can be. */
+void super_renew(struct fm_super_disk *super);
 /* 0, or -EINVAL (no pool's super), -EUCLEAN, -ENOTSUP, with words.  Looks at
  * nothing but the page itself. */
 int super_check(const struct fm_super_disk *super);

@@ -1,30 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which thread has which lane, filling and emptying magazines, and recovery.
+ * Which thread has which lane, and which lane has which slabs.
  *
- * The order of stores, so that a block is never lost nor had twice:
- *   filling     slots, count, then the bits of the slabs (under the class's
- *               lock, so that nobody else takes the blocks between)
- *   emptying    for each block from the top: its bit, then count
- *   recovery    the bits of all blocks, then count = 0; harmless to repeat
+ * A thread takes blocks from the current slab of their class.  When that has none
+ * left it goes on to one of its partial slabs, takes over what other threads freed
+ * in its slabs, adopts a loose slab, or makes a new one; in that order.  A block
+ * is freed in its slab, wherever that is: with a plain store if the thread owns
+ * the slab, with an atomic one if another does.  A loose slab is the first thread's
+ * that frees a block of it.
  */
 #include <config.h>
 
 #include <errno.h>
-#include <inttypes.h>
 #include <string.h>
 
-#include "common/crc32c.h"
 #include "heap/error.h"
 #include "heap/lane.h"
 
 __thread struct tcache tcache;
 
-/* The lanes that a thread has, by window; 0: none. */
+/* The lanes that a thread has, by window. */
 struct lane_table {
 	struct {
 		uint64_t generation;
-		uint32_t index_plus_1;
+		struct lane *lane;	/* NULL: none */
 	} of[FM_NWINDOWS];
 };
 
@@ -32,75 +31,677 @@ static __thread struct lane_table *own_lanes;
 static pthread_key_t exit_key;
 static bool have_exit_key;
 
-/* --- magazines ------------------------------------------------------------------- */
+/* --- lists of slabs ------------------------------------------------------------------- */
+
+static unsigned class_of(const struct slab *s)
+{
+	return sizeclass_geometry_class(s->geometry);
+}
+
+static void push(struct slab *slabs, uint32_t *list, uint32_t number,
+		 enum slab_where where)
+{
+	struct slab *s = &slabs[number];
+
+	s->where = where;
+	s->prev = 0;
+	s->next = *list;
+	if (s->next != 0)
+		slabs[s->next].prev = number;
+	/* Atomic for adopt(), which looks before it locks. */
+	__atomic_store_n(list, number, __ATOMIC_RELEASE);
+}
+
+static void unlink_slab(struct slab *slabs, uint32_t *list, uint32_t number)
+{
+	struct slab *s = &slabs[number];
+
+	if (s->prev != 0)
+		slabs[s->prev].next = s->next;
+	else
+		__atomic_store_n(list, s->next, __ATOMIC_RELEASE);
+	if (s->next != 0)
+		slabs[s->next].prev = s->prev;
+	s->where = SLAB_NOWHERE;
+}
+
+/* The list of the lane's that the slab, which is not current, is on. */
+static uint32_t *list_of(struct lane *lane, const struct slab *s)
+{
+	return s->where == SLAB_FULL ? &lane->slabs[class_of(s)].full :
+				       &lane->slabs[class_of(s)].partial;
+}
+
+/* Put a slab of the lane's, which is on no list, where it belongs. */
+static void file(struct slab *slabs, struct lane *lane, uint32_t number)
+{
+	struct slab *s = &slabs[number];
+
+	/* The first block of a full slab, and the last of any, make a difference. */
+	s->limit = s->nfree == 0 ? 0 : s->nblocks - 1;
+	if (s->nfree == 0)
+		push(slabs, &lane->slabs[class_of(s)].full, number, SLAB_FULL);
+	else
+		push(slabs, &lane->slabs[class_of(s)].partial, number, SLAB_PARTIAL);
+}
+
+/* The pages of an empty slab, which is on no list, are free. */
+static void give_back(struct fm_heap *h, uint32_t number)
+{
+	slab_forget(h, number);
+	pages_free(h, FM_EXTENT_SLAB, slab_off(number), NULL);
+}
+
+/* The slab is not the lane's any more. */
+static void forget_recent(struct lane_class *c, uint32_t number)
+{
+	uint32_t i;
+
+	for (i = 0; i < LANE_NRECENT; i++)
+		if (slab_number(c->recent[i]) == number)
+			c->recent[i] = 0;
+}
+
+static bool is_empty(const struct slab *s)
+{
+	return s->nfree == s->nblocks;
+}
+
+/* Give a partial slab back if it is empty and there is another; `all`: in any
+ * case. */
+static void drop_if_empty(struct fm_heap *h, struct lane *lane, uint32_t number, bool all)
+{
+	struct slab *s = &h->slab[number];
+
+	if (!is_empty(s) || (!all && s->prev == 0 && s->next == 0))
+		return;
+	unlink_slab(h->slab, list_of(lane, s), number);
+	forget_recent(&lane->cls[class_of(s)], number);
+	give_back(h, number);
+}
+
+/* --- loose slabs ----------------------------------------------------------------------- */
+
+static void set_owner(struct slab *s, uint16_t number)
+{
+	__atomic_store_n(&s->owner, number, __ATOMIC_RELEASE);
+}
+
+/* The lock of the class is held; a slab whose free blocks are counted. */
+static void make_loose(struct fm_heap *h, struct loose_slabs *loose, uint32_t number)
+{
+	struct slab *s = &h->slab[number];
+
+	if (s->nfree > 0 && s->where != SLAB_LOOSE)
+		push(h->slab, &loose->first, number, SLAB_LOOSE);
+	set_owner(s, LOOSE);
+}
+
+/* The lock of the class is held. */
+static void take_loose(struct fm_heap *h, struct loose_slabs *loose, struct lane *lane,
+		       uint32_t number)
+{
+	struct slab *s = &h->slab[number];
+
+	if (s->where == SLAB_LOOSE)
+		unlink_slab(h->slab, &loose->first, number);
+	set_owner(s, lane->number);
+}
+
+/* Let the lane have a loose slab of the class, if there is one. */
+static bool adopt(struct fm_heap *h, struct lane *lane, unsigned cls)
+{
+	struct loose_slabs *loose = &h->loose[cls];
+	uint32_t number;
+
+	if (__atomic_load_n(&loose->first, __ATOMIC_ACQUIRE) == 0)
+		return false;
+	pthread_mutex_lock(&loose->lock);
+	number = loose->first;
+	if (number != 0)
+		take_loose(h, loose, lane, number);
+	pthread_mutex_unlock(&loose->lock);
+	if (number == 0)
+		return false;
+	slab_absorb(h, number);
+	file(h->slab, lane, number);
+	return true;
+}
+
+/* Let the lane have this slab, if it is still loose. */
+static void claim(struct fm_heap *h, struct lane *lane, uint32_t number, unsigned cls)
+{
+	struct loose_slabs *loose = &h->loose[cls];
+	struct slab *s = &h->slab[number];
+	bool mine;
+
+	pthread_mutex_lock(&loose->lock);
+	mine = s->owner == LOOSE && s->geometry == sizeclass_geometry[cls];
+	if (mine)
+		take_loose(h, loose, lane, number);
+	pthread_mutex_unlock(&loose->lock);
+	if (!mine)
+		return;
+	slab_absorb(h, number);
+	file(h->slab, lane, number);
+}
+
+/* Others freed blocks of a slab that was owned then, and is loose now. */
+static void absorb_loose(struct fm_heap *h, uint32_t number)
+{
+	struct slab *s = &h->slab[number];
+	uint64_t geometry = __atomic_load_n(&s->geometry, __ATOMIC_ACQUIRE);
+	struct loose_slabs *loose = &h->loose[sizeclass_geometry_class(geometry)];
+
+	if (geometry == 0)
+		return;
+	pthread_mutex_lock(&loose->lock);
+	if (s->owner == LOOSE && s->geometry == geometry) {
+		slab_absorb(h, number);
+		make_loose(h, loose, number);
+	}
+	pthread_mutex_unlock(&loose->lock);
+}
+
+/* Give back the loose slabs that are empty. */
+static void drop_loose(struct fm_heap *h, unsigned cls)
+{
+	struct loose_slabs *loose = &h->loose[cls];
+	uint32_t number, next, empty = 0;
+
+	pthread_mutex_lock(&loose->lock);
+	for (number = loose->first; number != 0; number = next) {
+		next = h->slab[number].next;
+		if (!is_empty(&h->slab[number]))
+			continue;
+		unlink_slab(h->slab, &loose->first, number);
+		/* Nobody adopts it now, and none of its blocks is there to free. */
+		h->slab[number].next = empty;
+		empty = number;
+	}
+	pthread_mutex_unlock(&loose->lock);
+	for (; empty != 0; empty = next) {
+		next = h->slab[empty].next;
+		give_back(h, empty);
+	}
+}
+
+/* --- what other threads freed ------------------------------------------------------------ */
+
+/* Let the owner of the slab know that others freed blocks of it. */
+static void tell_owner(struct fm_heap *h, uint32_t number)
+{
+	struct slab *s = &h->slab[number];
+	struct lane *lane;
+	uint32_t head;
+	uint16_t owner;
+
+	/* If it is on a list already, whoever takes it from there looks after that. */
+	while (__atomic_load_n(&s->remote, __ATOMIC_SEQ_CST) == 0 &&
+	       __atomic_exchange_n(&s->remote, 1, __ATOMIC_SEQ_CST) == 0) {
+		owner = __atomic_load_n(&s->owner, __ATOMIC_ACQUIRE);
+		if (owner == LOOSE) {
+			__atomic_store_n(&s->remote, 0, __ATOMIC_SEQ_CST);
+			absorb_loose(h, number);
+			return;
+		}
+		lane = h->lane[owner];
+		head = __atomic_load_n(&lane->remote, __ATOMIC_ACQUIRE);
+		do
+			s->remote_next = head;
+		while (head != LANE_CLOSED &&
+		       !__atomic_compare_exchange_n(&lane->remote, &head, number, true,
+						    __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
+		if (head != LANE_CLOSED)
+			return;
+		/* Its thread has ended: the slab is not that lane's any more. */
+		__atomic_store_n(&s->remote, 0, __ATOMIC_SEQ_CST);
+	}
+}
+
+/* Take over what was freed in the slabs of a list that was the lane's. */
+static void absorb_list(struct fm_heap *h, struct lane *lane, uint32_t number)
+{
+	uint32_t next;
+
+	for (; number != 0; number = next) {
+		struct slab *s = &h->slab[number];
+
+		next = s->remote_next;
+		/* Before looking: who frees after this tells again. */
+		__atomic_exchange_n(&s->remote, 0, __ATOMIC_SEQ_CST);
+		if (__atomic_load_n(&s->owner, __ATOMIC_ACQUIRE) != lane->number)
+			tell_owner(h, number);
+		else if (s->where != SLAB_CURRENT) {	/* that is absorbed when left */
+			unlink_slab(h->slab, list_of(lane, s), number);
+			slab_absorb(h, number);
+			file(h->slab, lane, number);
+			if (s->where == SLAB_PARTIAL)
+				drop_if_empty(h, lane, number, false);
+		}
+	}
+}
+
+static void absorb_remote(struct fm_heap *h, struct lane *lane)
+{
+	if (__atomic_load_n(&lane->remote, __ATOMIC_ACQUIRE) != 0)
+		absorb_list(h, lane, __atomic_exchange_n(&lane->remote, 0,
+							 __ATOMIC_SEQ_CST));
+}
+
+/* --- the current slab ---------------------------------------------------------------------- */
+
+#define UNCOUNTED 0x8000u	/* nfree of a current slab, more or less */
+
+static uint64_t no_word;
+
+static void no_current(struct lane_class *c)
+{
+	c->word = &no_word;
+	c->mask = 0;
+	c->slab = 0;
+}
+
+/* Go on to the next word of the current slab with free blocks, from its hint on. */
+static bool next_word(struct fm_heap *h, struct lane_class *c)
+{
+	int w = slab_find(h, c->slab);
+
+	if (w < 0)
+		return false;
+	h->slab[c->slab].hint = w + 1;
+	c->word = slab_bitmap(h, slab_off(c->slab)) + w;
+	c->mask = slab_mask(h, class_of(&h->slab[c->slab]), w);
+	c->block = h->base + slab_off(c->slab) + (uint64_t)w * 64 * c->size;
+	return true;
+}
+
+static void make_current(struct fm_heap *h, struct lane *lane, unsigned cls,
+			 uint32_t number)
+{
+	struct lane_class *c = &lane->cls[cls];
+	struct slab *s = &h->slab[number];
+
+	s->where = SLAB_CURRENT;
+	/* Blocks are not counted until it is left. */
+	s->nfree = UNCOUNTED;
+	s->limit = UINT16_MAX;
+	s->hint = 0;
+	c->slab = number;
+}
+
+/* The class has no current slab any more. */
+static void leave_current(struct fm_heap *h, struct lane *lane, unsigned cls)
+{
+	uint32_t number = lane->cls[cls].slab;
+
+	no_current(&lane->cls[cls]);
+	if (number == 0)
+		return;
+	slab_absorb(h, number);
+	file(h->slab, lane, number);
+}
+
+/* Go on in the current slab, from its beginning if enough was freed there
+ * meanwhile; else leave it. */
+static bool go_on(struct fm_heap *h, struct lane *lane, unsigned cls)
+{
+	struct lane_class *c = &lane->cls[cls];
+	struct slab *s = &h->slab[c->slab];
+
+	if (c->slab == 0)
+		return false;
+	if (next_word(h, c))
+		return true;
+	slab_absorb(h, c->slab);
+	if (s->nfree > LANE_NRECENT) {
+		make_current(h, lane, cls, c->slab);
+		return next_word(h, c);
+	}
+	leave_current(h, lane, cls);
+	return false;
+}
+
+/* Remember the free blocks of a slab, lowest on top: how many. */
+static uint32_t gather(struct fm_heap *h, struct lane_class *c, unsigned cls,
+		       uint32_t number, uint32_t most)
+{
+	uint64_t *first = slab_bitmap(h, slab_off(number)), bits, bit;
+	uint32_t n = 0, w = h->slab[number].nblocks / 64 + 1;
+
+	while (w-- > 0 && n < most) {
+		bits = ~first[w] & slab_mask(h, cls, w);
+		for (; bits != 0 && n < most; bits &= ~bit, n++) {
+			bit = UINT64_C(1) << (63 - __builtin_clzll(bits));
+			lane_remember(c, slab_off(number) + (uint64_t)c->size *
+					 (w * 64 + __builtin_ctzll(bit)));
+		}
+	}
+	return n;
+}
+
+/*
+ * Take what the lane's partial slabs have: one that has many free blocks becomes
+ * the current one; of those that have few, remember the blocks of several.
+ */
+static bool take_partial(struct fm_heap *h, struct lane *lane, unsigned cls)
+{
+	uint32_t *partial = &lane->slabs[cls].partial, number, next, n = 0;
+	struct lane_class *c = &lane->cls[cls];
+
+	for (number = *partial; number != 0 && n < LANE_NRECENT; number = next) {
+		struct slab *s = &h->slab[number];
+
+		next = s->next;
+		if (s->nfree > 0 && s->nfree <= LANE_NRECENT) {
+			n += gather(h, c, cls, number, LANE_NRECENT - n);
+			continue;
+		}
+		unlink_slab(h->slab, partial, number);
+		if (s->nfree == 0) {
+			file(h->slab, lane, number);
+			continue;
+		}
+		make_current(h, lane, cls, number);
+		return next_word(h, c);
+	}
+	return n > 0;
+}
+
+/* A new slab, which is the lane's. */
+static int add_slab(struct fm_heap *h, struct lane *lane, unsigned cls)
+{
+	uint64_t off;
+	int rc;
+
+	rc = pages_alloc(h, FM_EXTENT_SLAB, cls, FM_SLAB_NPAGES, FM_SLAB_NPAGES, &off);
+	if (rc < 0)
+		return rc;
+	set_owner(&h->slab[slab_number(off)], lane->number);
+	file(h->slab, lane, slab_number(off));
+	return 0;
+}
+
+/* See to it that lane_take_recent() or lane_take_next() has something. */
+static int refill(struct fm_heap *h, struct lane *lane, unsigned cls)
+{
+	int rc;
+
+	if (go_on(h, lane, cls))
+		return 0;
+	absorb_remote(h, lane);
+	while (!take_partial(h, lane, cls)) {
+		/* Old holes are filled before the pool grows. */
+		if (adopt(h, lane, cls) || (zone_load_more(h) && adopt(h, lane, cls)))
+			continue;
+		rc = add_slab(h, lane, cls);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+/* --- allocating and freeing ------------------------------------------------------------------ */
+
+static void set_up(struct lane *lane, uint16_t number)
+{
+	unsigned cls;
+
+	lane->number = number;
+	for (cls = 0; cls < SIZECLASS_N; cls++) {
+		lane->cls[cls].size = sizeclass_table[cls].size;
+		lane->cls[cls].inverse = sizeclass_table[cls].inverse;
+		no_current(&lane->cls[cls]);
+	}
+}
+
+/* A lane that is not there yet; NULL: no memory. */
+static struct lane *make_lane(struct fm_heap *h, uint16_t number)
+{
+	struct lane *lane = map_anon(sizeof(*lane));
+
+	if (lane == NULL)
+		return NULL;
+	set_up(lane, number);
+	__atomic_store_n(&h->lane[number], lane, __ATOMIC_RELEASE);
+	return lane;
+}
+
+/* The calling thread's lane, or the one that threads without share: then locked.
+ * NULL: no memory for that. */
+static struct lane *lane_begin(struct fm_heap *h)
+{
+	struct lane *lane = lane_get(h);
+
+	if (lane != NULL)
+		return lane;
+	pthread_mutex_lock(&h->shared_lock);
+	lane = h->lane[SHARED_LANE];
+	if (lane == NULL)
+		lane = make_lane(h, SHARED_LANE);
+	if (lane == NULL)
+		pthread_mutex_unlock(&h->shared_lock);
+	return lane;
+}
+
+static void lane_end(struct fm_heap *h, struct lane *lane)
+{
+	if (lane->number == SHARED_LANE)
+		pthread_mutex_unlock(&h->shared_lock);
+}
+
+static int no_lane(void)
+{
+	return err_sys(ENOMEM, "memory for the slabs of a thread");
+}
+
+/* Where the block is that will be taken next; 0: none is at hand. */
+static uint64_t peek(const struct fm_heap *h, struct lane_class *c)
+{
+	uint32_t top = (c->top - 1) % LANE_NRECENT;
+	uint64_t free_bits = ~*c->word & c->mask, off = c->recent[top];
+
+	/* None that is allocated by now. */
+	for (; off != 0 && slab_is_set(h, off, c->inverse); off = c->recent[top]) {
+		c->recent[top] = 0;
+		c->top = top;
+		top = (top - 1) % LANE_NRECENT;
+	}
+	if (off != 0 || free_bits == 0)
+		return off;
+	return c->block - h->base + (uint64_t)__builtin_ctzll(free_bits) * c->size;
+}
 
 int lane_alloc(struct fm_heap *h, unsigned cls, uint64_t *off)
 {
-	struct fm_lane_disk *lane = lane_get(h);
-	struct fm_magazine_disk one = { .count = 0 };
-	struct fm_magazine_disk *mag = lane != NULL ? &lane->magazine[cls] : &one;
+	struct lane *lane = lane_begin(h);
+	struct lane_class *c;
+	uint64_t next;
 	int rc = 0;
 
-	if (mag->count == 0)
-		rc = slab_refill(h, cls, mag, lane != NULL ? slab_batch(cls) : 1);
-	if (rc == 0)
-		*off = lane_pop(h, mag);
+	if (lane == NULL)
+		return no_lane();
+	c = &lane->cls[cls];
+	while ((next = peek(h, c)) == 0 && rc == 0)
+		rc = refill(h, lane, cls);
+	if (rc == 0) {
+		/* Where it lies in the pool it tells who dies now what to free. */
+		__atomic_store_n(off, next, __ATOMIC_RELEASE);
+		if (lane_take_recent(h->base, h->slab, c) == NULL)
+			lane_take_next(c);
+	}
+	lane_end(h, lane);
 	return rc;
 }
 
-int lane_free(struct fm_heap *h, uint64_t off)
+static bool put_first(struct fm_heap *h, struct lane *lane, uint64_t off)
 {
-	struct fm_magazine_disk one = { .count = 1, .slot = { off } };
-	struct fm_lane_disk *lane = lane_get(h);
-	uint8_t *free_byte;
-	struct zone *z;
-	unsigned cls;
-	int rc;
+	uint32_t number = slab_number(off);
+	struct slab *s = &h->slab[number];
+	unsigned cls = class_of(s);
 
-	rc = zone_get(h, off, &z);
-	if (rc < 0)
-		return rc;
-	free_byte = lane_free_byte(h, off, &cls);
-	if (free_byte == NULL || __atomic_load_n(free_byte, __ATOMIC_RELAXED) != 0)
-		return -EINVAL;
-	if (lane == NULL) {
-		__atomic_store_n(free_byte, 1, __ATOMIC_RELAXED);
-		slab_flush(h, cls, &one, 1);
-		return 0;
+	s->limit = s->nblocks - 1;
+	if (!lane_put(h->base, h->slab, lane, off)) {
+		s->limit = 0;
+		return false;
 	}
-	if (lane->magazine[cls].count >= FM_MAGAZINE_NSLOTS)
-		slab_flush(h, cls, &lane->magazine[cls], slab_batch(cls));
-	return lane_push(h, lane, off) ? 0 : -EINVAL;
+	unlink_slab(h->slab, &lane->slabs[cls].full, number);
+	push(h->slab, &lane->slabs[cls].partial, number, SLAB_PARTIAL);
+	return true;
 }
 
-static void empty(struct fm_heap *h, struct fm_lane_disk *lane)
+bool lane_put_other(struct fm_heap *h, struct lane *lane, uint64_t off)
 {
+	struct slab *s = &h->slab[slab_number(off)];
+	uint16_t owner = __atomic_load_n(&s->owner, __ATOMIC_ACQUIRE);
+	uint64_t geometry = __atomic_load_n(&s->geometry, __ATOMIC_ACQUIRE);
+
+	if (owner == lane->number)
+		return s->where == SLAB_FULL && put_first(h, lane, off);
+	if (owner == LOOSE || geometry == 0 ||
+	    !slab_free_remote(h, off, sizeclass_geometry_class(geometry), NULL))
+		return false;
+	tell_owner(h, slab_number(off));
+	return true;
+}
+
+/* Free a block of a slab of the lane's. */
+static int free_own(struct fm_heap *h, struct lane *lane, uint64_t off, unsigned cls,
+		    uint64_t *done)
+{
+	struct slab *s = &h->slab[slab_number(off)];
+
+	if (!slab_clear(h, off, cls))
+		return -EINVAL;
+	if (done != NULL)
+		__atomic_store_n(done, 0, __ATOMIC_RELEASE);
+	lane_remember(&lane->cls[cls], off);
+	if (s->where == SLAB_CURRENT) {
+		s->nfree = UNCOUNTED;
+		return 0;
+	}
+	s->nfree++;
+	if (s->where == SLAB_FULL) {
+		unlink_slab(h->slab, list_of(lane, s), slab_number(off));
+		file(h->slab, lane, slab_number(off));
+	}
+	drop_if_empty(h, lane, slab_number(off), false);
+	return 0;
+}
+
+static int free_locked(struct fm_heap *h, struct lane *lane, uint64_t off, unsigned cls,
+		       uint64_t *done)
+{
+	uint32_t number = slab_number(off);
+	struct slab *s = &h->slab[number];
+
+	if (__atomic_load_n(&s->owner, __ATOMIC_ACQUIRE) == LOOSE &&
+	    slab_has_second(h, cls) && slab_has(h, cls, off))
+		claim(h, lane, number, cls);
+	if (__atomic_load_n(&s->owner, __ATOMIC_ACQUIRE) == lane->number)
+		return free_own(h, lane, off, cls, done);
+	if (!slab_free_remote(h, off, cls, done))
+		return -EINVAL;
+	if (slab_has_second(h, cls))
+		tell_owner(h, number);
+	return 0;
+}
+
+int lane_free(struct fm_heap *h, uint64_t off, uint64_t *done)
+{
+	uint64_t geometry, *at = &h->slab[slab_number(off)].geometry;
+	struct lane *lane;
+	int rc;
+
+	geometry = __atomic_load_n(at, __ATOMIC_ACQUIRE);
+	if (geometry == 0) {
+		rc = zone_get(h, off);
+		if (rc < 0)
+			return rc;
+		geometry = __atomic_load_n(at, __ATOMIC_ACQUIRE);
+		if (geometry == 0)
+			return -EINVAL;
+	}
+	lane = lane_begin(h);
+	if (lane == NULL)
+		return no_lane();
+	rc = free_locked(h, lane, off, sizeclass_geometry_class(geometry), done);
+	lane_end(h, lane);
+	return rc;
+}
+
+void lane_tidy(struct fm_heap *h)
+{
+	struct lane *lane = lane_begin(h);
+	uint32_t number, next;
 	unsigned cls;
 
-	for (cls = 0; cls < SIZECLASS_N; cls++)
-		if (lane->magazine[cls].count > 0)
-			slab_flush(h, cls, &lane->magazine[cls],
-				   lane->magazine[cls].count);
+	if (lane == NULL)
+		return;
+	absorb_remote(h, lane);
+	for (cls = 0; cls < SIZECLASS_N; cls++) {
+		leave_current(h, lane, cls);
+		for (number = lane->slabs[cls].partial; number != 0; number = next) {
+			next = h->slab[number].next;
+			drop_if_empty(h, lane, number, true);
+		}
+		drop_loose(h, cls);
+	}
+	lane_end(h, lane);
 }
 
 /* --- threads ------------------------------------------------------------------------ */
+
+/* Slabs of a list become loose; the empty ones are given back. */
+static void loosen(struct fm_heap *h, uint32_t *list, struct loose_slabs *loose)
+{
+	uint32_t number;
+
+	while ((number = *list) != 0) {
+		unlink_slab(h->slab, list, number);
+		slab_absorb(h, number);
+		if (is_empty(&h->slab[number])) {
+			give_back(h, number);
+			continue;
+		}
+		pthread_mutex_lock(&loose->lock);
+		make_loose(h, loose, number);
+		pthread_mutex_unlock(&loose->lock);
+	}
+}
+
+/* The lane's thread ends, or the pool is closed: it has no slabs any more. */
+static void retire(struct fm_heap *h, struct lane *lane)
+{
+	uint32_t head;
+	unsigned cls;
+
+	for (cls = 0; cls < SIZECLASS_N; cls++) {
+		leave_current(h, lane, cls);
+		memset(lane->cls[cls].recent, 0, sizeof(lane->cls[cls].recent));
+		loosen(h, &lane->slabs[cls].partial, &h->loose[cls]);
+		loosen(h, &lane->slabs[cls].full, &h->loose[cls]);
+	}
+	/* Last: until here others may have told of slabs that were the lane's. */
+	head = __atomic_exchange_n(&lane->remote, LANE_CLOSED, __ATOMIC_SEQ_CST);
+	absorb_list(h, lane, head == LANE_CLOSED ? 0 : head);
+}
 
 /* A thread ends: its lanes are free for others. */
 static void at_thread_exit(void *arg)
 {
 	struct lane_table *table = arg;
-	uint32_t w, i;
+	struct fm_heap *h;
+	uint32_t w;
 
 	registry_lock();
 	for (w = 0; w < FM_NWINDOWS; w++) {
-		struct fm_heap *h = registry_get(w, table->of[w].generation);
-
-		if (table->of[w].index_plus_1 == 0 || h == NULL || !h->writable)
+		h = registry_get(w, table->of[w].generation);
+		if (table->of[w].lane == NULL || h == NULL || !h->writable)
 			continue;
-		i = table->of[w].index_plus_1 - 1;
-		empty(h, h->lane[i]);
+		retire(h, table->of[w].lane);
 		pthread_mutex_lock(&h->lane_lock);
-		h->lane_taken[i] = false;
+		table->of[w].lane->taken = false;
 		pthread_mutex_unlock(&h->lane_lock);
 	}
 	registry_unlock();
@@ -114,154 +715,84 @@ __attribute__((constructor)) static void watch_threads(void)
 	have_exit_key = pthread_key_create(&exit_key, at_thread_exit) == 0;
 }
 
-static uint32_t lane_crc(const struct fm_lane_disk *lane)
+/* A lane that no thread has; NULL: there is none, and no memory for another. */
+static struct lane *take_lane(struct fm_heap *h)
 {
-	return crc32c(0, &lane->self_off, sizeof(lane->self_off));
-}
-
-/* A further lane in the pool; lane_lock is held. */
-static int add_lane(struct fm_heap *h)
-{
-	struct fm_lane_disk *lane;
-	uint64_t off = 0;
-	int rc;
-
-	if (h->nlanes == FM_MAX_NLANES)
-		return -EAGAIN;
-	rc = zone_alloc_meta(h, FM_LANE_NPAGES, &h->super->pending_lane_off, &off);
-	if (rc < 0)
-		return rc;
-	lane = (struct fm_lane_disk *)(h->base + off);
-	memset(lane, 0, FM_LANE_NPAGES * FM_PAGE_LEN);
-	lane->magic = FM_LANE_MAGIC;
-	lane->self_off = off;
-	lane->next_off = h->super->lanes_off;
-	lane->crc = lane_crc(lane);
-	__atomic_store_n(&h->super->lanes_off, off, __ATOMIC_RELEASE);
-	__atomic_store_n(&h->super->pending_lane_off, 0, __ATOMIC_RELEASE);
-	h->lane[h->nlanes] = lane;
-	__atomic_store_n(&h->nlanes, h->nlanes + 1, __ATOMIC_RELEASE);
-	return 0;
-}
-
-/* Take a lane that no thread has: its index, or -errno. */
-static int claim(struct fm_heap *h)
-{
+	struct lane *lane = NULL;
 	uint32_t i;
-	int rc = 0;
 
 	pthread_mutex_lock(&h->lane_lock);
-	for (i = 0; i < h->nlanes && h->lane_taken[i]; i++)
+	for (i = 1; i <= h->nlanes && h->lane[i]->taken; i++)
 		;
-	if (i == h->nlanes)
-		rc = add_lane(h);
-	if (rc == 0)
-		h->lane_taken[i] = true;
+	if (i <= h->nlanes) {
+		lane = h->lane[i];
+	} else if (i < SHARED_LANE) {
+		lane = make_lane(h, i);
+		if (lane != NULL)
+			h->nlanes = i;
+	}
+	if (lane != NULL) {
+		lane->taken = true;
+		__atomic_store_n(&lane->remote, 0, __ATOMIC_RELEASE);
+	}
 	pthread_mutex_unlock(&h->lane_lock);
-	return rc < 0 ? rc : (int)i;
+	return lane;
 }
 
-struct fm_lane_disk *lane_get(struct fm_heap *h)
+static bool make_table(void)
+{
+	/* Without a key nobody would learn of the thread's end. */
+	own_lanes = have_exit_key ? map_anon(sizeof(*own_lanes)) : NULL;
+	if (own_lanes == NULL)
+		return false;
+	if (pthread_setspecific(exit_key, own_lanes) == 0)
+		return true;
+	map_anon_free(own_lanes, sizeof(*own_lanes));
+	own_lanes = NULL;
+	return false;
+}
+
+struct lane *lane_get(struct fm_heap *h)
 {
 	uint64_t generation = registry_generation(h->window);
-	int i;
 
-	if (own_lanes == NULL) {
-		/* Without a key nobody would learn of the thread's end. */
-		own_lanes = have_exit_key ? map_anon(sizeof(*own_lanes)) : NULL;
-		if (own_lanes == NULL)
-			return NULL;
-		if (pthread_setspecific(exit_key, own_lanes) != 0) {
-			map_anon_free(own_lanes, sizeof(*own_lanes));
-			own_lanes = NULL;
-			return NULL;
-		}
-	}
-	if (own_lanes->of[h->window].index_plus_1 == 0 ||
+	if (own_lanes == NULL && !make_table())
+		return NULL;
+	if (own_lanes->of[h->window].lane == NULL ||
 	    own_lanes->of[h->window].generation != generation) {
-		i = claim(h);
-		if (i < 0)
-			return NULL;
+		own_lanes->of[h->window].lane = take_lane(h);
 		own_lanes->of[h->window].generation = generation;
-		own_lanes->of[h->window].index_plus_1 = i + 1;
 	}
-	return h->lane[own_lanes->of[h->window].index_plus_1 - 1];
+	return own_lanes->of[h->window].lane;
 }
 
 /* --- opening and closing ------------------------------------------------------------- */
 
-static void recover(struct fm_heap *h, struct fm_lane_disk *lane)
-{
-	unsigned cls;
-	uint32_t i, n;
-
-	for (cls = 0; cls < SIZECLASS_N; cls++) {
-		struct fm_magazine_disk *mag = &lane->magazine[cls];
-
-		n = mag->count < FM_MAGAZINE_NSLOTS ? mag->count : FM_MAGAZINE_NSLOTS;
-		for (i = 0; i < n; i++)
-			slab_unmark(h, cls, mag->slot[i]);
-		if (mag->count != 0)
-			__atomic_store_n(&mag->count, 0, __ATOMIC_RELEASE);
-	}
-}
-
-static bool lane_sound(const struct fm_heap *h, uint64_t off)
-{
-	const struct fm_lane_disk *lane = (void *)(h->base + off);
-	uint32_t entry = zone_entry(h, off);
-
-	return off % FM_PAGE_LEN == 0 && FM_EXTENT_KIND(entry) == FM_EXTENT_META &&
-	       FM_EXTENT_NPAGES(entry) == FM_LANE_NPAGES &&
-	       lane->magic == FM_LANE_MAGIC && lane->self_off == off &&
-	       lane->crc == lane_crc(lane);
-}
-
-bool lane_known(const struct fm_heap *h, uint64_t off)
-{
-	uint32_t i;
-
-	for (i = 0; i < h->nlanes; i++)
-		if (h->lane[i]->self_off == off)
-			return true;
-	return false;
-}
-
 void lane_open(struct fm_heap *h)
 {
-	uint64_t off;
+	unsigned cls;
 
 	pthread_mutex_init(&h->lane_lock, NULL);
-	if (!h->writable)
-		return;
-	for (off = h->super->lanes_off; off != 0; off = h->lane[h->nlanes++]->next_off) {
-		if (h->nlanes == FM_MAX_NLANES || !lane_sound(h, off) ||
-		    lane_known(h, off))
-			return;
-		h->lane[h->nlanes] = (struct fm_lane_disk *)(h->base + off);
-	}
-}
-
-void lane_recover(struct fm_heap *h)
-{
-	uint64_t pending = h->super->pending_lane_off;
-	uint32_t i;
-
-	for (i = 0; i < h->nlanes; i++)
-		recover(h, h->lane[i]);
-	if (pending == 0)
-		return;
-	if (!lane_known(h, pending))
-		zone_drop_meta(h, pending, FM_LANE_NPAGES);
-	__atomic_store_n(&h->super->pending_lane_off, 0, __ATOMIC_RELEASE);
+	pthread_mutex_init(&h->shared_lock, NULL);
+	for (cls = 0; cls < SIZECLASS_N; cls++)
+		pthread_mutex_init(&h->loose[cls].lock, NULL);
 }
 
 void lane_close(struct fm_heap *h)
 {
+	unsigned cls;
 	uint32_t i;
 
-	if (h->writable)
-		for (i = 0; i < h->nlanes; i++)
-			empty(h, h->lane[i]);
+	for (i = 1; i <= SHARED_LANE; i++)
+		if (h->lane[i] != NULL && h->writable)
+			retire(h, h->lane[i]);
+	for (i = 1; i <= SHARED_LANE; i++)
+		map_anon_free(h->lane[i], sizeof(struct lane));
+	for (cls = 0; cls < SIZECLASS_N; cls++) {
+		if (h->writable)
+			drop_loose(h, cls);
+		pthread_mutex_destroy(&h->loose[cls].lock);
+	}
+	pthread_mutex_destroy(&h->shared_lock);
 	pthread_mutex_destroy(&h->lane_lock);
 }

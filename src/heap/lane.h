@@ -1,16 +1,51 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Lanes: the blocks that each thread keeps at hand, in magazines that lie in
- * the pool (after Bonwick and Adams, "Magazines and Vmem", 2001).  Taking or
- * putting a block is one store of a count, with no lock, and what a killed
- * process leaves in its magazines is free by definition.
+ * Lanes: the slabs that each thread has to itself, and allocating and freeing
+ * small blocks in them, with no lock (after Leijen, Zorn and de Moura, "Mimalloc:
+ * Free List Sharding in Action", 2019; with bitmaps in the file for the free
+ * lists).
  *
- * A lane belongs to one thread until that ends, and is then another's.
+ * A lane belongs to one thread until that ends.  Nothing of it is in the file.
  */
 #ifndef FM_HEAP_LANE_H
 #define FM_HEAP_LANE_H
 
 #include "heap/heap.h"
+
+#define LANE_NRECENT 32u
+
+/*
+ * Where the thread takes blocks of a class from.  First those that it freed of
+ * late, which are likely to be in the cache, or found free in its slabs: a ring of
+ * their offsets, the newest before `top`, 0: none.  They are of slabs of the
+ * lane's, and free in their slabs as any; so one may be allocated by now, and then
+ * it is passed over.  Second, a word of the first bitmap of the current slab;
+ * without one, a word of zeroes and a mask of none.
+ */
+struct lane_class {
+	uint64_t *word;
+	uint64_t mask;		/* the bits that are of blocks */
+	unsigned char *block;	/* that of bit 0 */
+	uint32_t size;		/* bytes of a block */
+	uint32_t inverse;	/* of that: see sizeclass_index() */
+	uint32_t slab;		/* number of the current slab, 0: none */
+	uint32_t top;
+	uint64_t recent[LANE_NRECENT];
+} __attribute__((aligned(64)));
+
+struct lane {
+	struct lane_class cls[SIZECLASS_N];
+	struct {
+		uint32_t partial, full;
+	} slabs[SIZECLASS_N];
+	uint32_t number;
+	bool taken;		/* guarded by lane_lock */
+	/* Slabs of the thread's that others freed blocks of; any thread adds, the
+	 * owner takes all.  LANE_CLOSED: no thread has the lane. */
+	uint32_t remote __attribute__((aligned(64)));
+};
+
+#define LANE_CLOSED UINT32_MAX
 
 /*
  * The calling thread's target pool and its lane there, for the inline
@@ -19,103 +54,108 @@
  */
 struct tcache {
 	uint64_t epoch;
-	struct fm_heap *h;
+	struct lane *lane;
 	unsigned char *base;
 	uint64_t len;		/* bytes from base that blocks may be in */
-	struct fm_lane_disk *lane;
+	struct slab *slab;
+	struct fm_heap *h;
 };
 
-extern __thread struct tcache tcache __attribute__((tls_model("initial-exec")));
+extern __thread struct tcache tcache
+	__attribute__((tls_model("initial-exec"), visibility("hidden")));
 
-/* Find the pool's lanes; changes nothing.  A damaged one ends the chain: what it
- * and those behind it hold stays allocated. */
 void lane_open(struct fm_heap *h);
-/* Empty the lanes that a killed process left full; before any zone is loaded. */
-void lane_recover(struct fm_heap *h);
-/* Whether a lane is at off. */
-bool lane_known(const struct fm_heap *h, uint64_t off);
-/* Give all blocks in magazines back to their slabs. */
+/* Nobody has a lane any more; empty slabs are given back. */
 void lane_close(struct fm_heap *h);
 
-/* The calling thread's lane of the pool; NULL: too many threads, or no space
- * for another. */
-struct fm_lane_disk *lane_get(struct fm_heap *h);
+/* The calling thread's lane of the pool; NULL: too many threads, or no memory. */
+struct lane *lane_get(struct fm_heap *h);
+/* Give empty slabs back, of the calling thread's and of those that no lane has. */
+void lane_tidy(struct fm_heap *h);
 
-/* A block of the class, by way of the thread's lane if it can have one: 0 and
- * *off, or -errno. */
+/* A block of the class: 0 and *off, which is stored before the block is allocated,
+ * or -errno. */
 int lane_alloc(struct fm_heap *h, unsigned cls, uint64_t *off);
-/* Free the block of a slab at off: -EINVAL if none of the program's is there. */
-int lane_free(struct fm_heap *h, uint64_t off);
+/* Free the block of a slab at off: -EINVAL if none of the program's is there.
+ * *done: as of pages_free(). */
+int lane_free(struct fm_heap *h, uint64_t off, uint64_t *done);
 
-/* The byte that says whether the block at off is the program's; NULL if no block
- * of a slab starts there. */
-static inline uint8_t *lane_free_byte(const struct fm_heap *h, uint64_t off, unsigned *cls)
+/* The word of the first bitmap that has the bit of block i of the slab at off. */
+static inline uint64_t *lane_word(unsigned char *base, uint64_t off, uint32_t i)
 {
-	struct zone *z = __atomic_load_n(&h->zones[off >> FM_ZONE_SHIFT], __ATOMIC_ACQUIRE);
-	uint32_t in_slab = off % FM_SLAB_LEN, i;
-	struct unit *u;
-	unsigned cls1;
-
-	if (__builtin_expect(z == NULL, 0))
-		return NULL;
-	u = &z->unit[off % FM_ZONE_LEN >> FM_SLAB_SHIFT];
-	cls1 = __atomic_load_n(&u->cls1, __ATOMIC_ACQUIRE);
-	if (__builtin_expect(cls1 == 0, 0))
-		return NULL;
-	*cls = cls1 - 1;
-	i = sizeclass_index(cls1 - 1, in_slab);
-	if (__builtin_expect(i * sizeclass_table[cls1 - 1].size != in_slab ||
-			     i >= sizeclass_table[cls1 - 1].nblocks, 0))
-		return NULL;
-	return &u->free_map[i];
+	return (uint64_t *)(base + (off & ~(FM_ZONE_LEN - 1)) + FM_ZONE_BITMAP_OFF +
+			    (off % FM_ZONE_LEN >> FM_SLAB_SHIFT) * FM_BITMAP_LEN) +
+	       i / 64;
 }
 
-/* Whether the block at off of a slab of this class is the program's. */
-static inline bool lane_has(const struct fm_heap *h, unsigned cls, uint64_t off)
+/* Take the block that is newest in the ring: NULL if there is none, or it is
+ * allocated by now. */
+static inline void *lane_take_recent(unsigned char *base, struct slab *slabs,
+				     struct lane_class *c)
 {
-	const uint8_t *free_byte;
+	uint32_t top = (c->top - 1) % LANE_NRECENT, i;
+	uint64_t off = c->recent[top], *word, bits, bit;
 
-	/* No block of a zone that is not loaded is in a magazine.  Another thread
-	 * may be loading it, so look at that once, and first. */
-	if (__atomic_load_n(&h->zones[off >> FM_ZONE_SHIFT], __ATOMIC_ACQUIRE) == NULL)
-		return slab_has(h, cls, off);
-	free_byte = lane_free_byte(h, off, &cls);
-	return free_byte != NULL && __atomic_load_n(free_byte, __ATOMIC_RELAXED) == 0;
+	if (off == 0)
+		return NULL;
+	c->recent[top] = 0;
+	c->top = top;
+	i = off % FM_SLAB_LEN * c->inverse >> 32;
+	word = lane_word(base, off, i);
+	bit = UINT64_C(1) << i % 64;
+	bits = __atomic_load_n(word, __ATOMIC_RELAXED);
+	if (__builtin_expect((bits & bit) != 0, 0))
+		return NULL;
+	__atomic_store_n(word, bits | bit, __ATOMIC_RELEASE);
+	slabs[off >> FM_SLAB_SHIFT].nfree--;
+	return base + off;
 }
 
-/* Take the topmost block: its offset, or 0 if the magazine is empty. */
-static inline uint64_t lane_pop(struct fm_heap *h, struct fm_magazine_disk *mag)
+/* Take a block of the current word: its address, or NULL. */
+static inline void *lane_take_next(struct lane_class *c)
 {
-	uint32_t n = __atomic_load_n(&mag->count, __ATOMIC_RELAXED);
-	uint64_t off;
-	unsigned cls;
+	uint64_t word = __atomic_load_n(c->word, __ATOMIC_RELAXED);
+	uint64_t free_bits = ~word & c->mask;
 
-	if (__builtin_expect(n == 0, 0))
-		return 0;
-	off = mag->slot[n - 1];
-	__atomic_store_n(&mag->count, n - 1, __ATOMIC_RELEASE);
-	__atomic_store_n(lane_free_byte(h, off, &cls), 0, __ATOMIC_RELAXED);
-	return off;
+	if (__builtin_expect(free_bits == 0, 0))
+		return NULL;
+	__atomic_store_n(c->word, word | (free_bits & -free_bits), __ATOMIC_RELEASE);
+	return c->block + (uint64_t)__builtin_ctzll(free_bits) * c->size;
 }
 
-/* Put an allocated block: false if the magazine is full or it is no such. */
-static inline bool lane_push(struct fm_heap *h, struct fm_lane_disk *lane, uint64_t off)
+static inline void lane_remember(struct lane_class *c, uint64_t off)
 {
-	struct fm_magazine_disk *mag;
-	uint8_t *free_byte;
-	unsigned cls = 0;
-	uint32_t n;
+	c->recent[c->top % LANE_NRECENT] = off;
+	c->top++;
+}
 
-	free_byte = lane_free_byte(h, off, &cls);
-	mag = &lane->magazine[cls];
-	n = __atomic_load_n(&mag->count, __ATOMIC_RELAXED);
-	if (__builtin_expect(free_byte == NULL || n >= FM_MAGAZINE_NSLOTS ||
-			     __atomic_load_n(free_byte, __ATOMIC_RELAXED) != 0, 0))
+/*
+ * Free a block of a slab that the lane owns: false if there is more to do than to
+ * clear a bit, or if no allocated block is there.
+ */
+static inline bool lane_put(unsigned char *base, struct slab *slabs, struct lane *lane,
+			    uint64_t off)
+{
+	struct slab *s = &slabs[off >> FM_SLAB_SHIFT];
+	uint64_t geometry = __atomic_load_n(&s->geometry, __ATOMIC_RELAXED);
+	uint32_t i = off % FM_SLAB_LEN * (uint32_t)geometry >> 32;
+	uint64_t *word = lane_word(base, off, i), bits, bit = UINT64_C(1) << i % 64;
+
+	/* What others freed is in the second bitmap: `remote` says so. */
+	if (__builtin_expect(__atomic_load_n(&s->owner_only, __ATOMIC_RELAXED) !=
+				     lane->number, 0))
 		return false;
-	__atomic_store_n(free_byte, 1, __ATOMIC_RELAXED);
-	__atomic_store_n(&mag->slot[n], off, __ATOMIC_RELAXED);
-	__atomic_store_n(&mag->count, n + 1, __ATOMIC_RELEASE);
+	bits = __atomic_load_n(word, __ATOMIC_RELAXED);
+	if (__builtin_expect(i * sizeclass_geometry_size(geometry) != off % FM_SLAB_LEN ||
+			     (bits & bit) == 0 || s->nfree >= s->limit, 0))
+		return false;
+	__atomic_store_n(word, bits & ~bit, __ATOMIC_RELEASE);
+	s->nfree++;
+	lane_remember(&lane->cls[sizeclass_geometry_class(geometry)], off);
 	return true;
 }
+
+/* The same for the first block of a full slab, and for one of another lane's. */
+bool lane_put_other(struct fm_heap *h, struct lane *lane, uint64_t off);
 
 #endif

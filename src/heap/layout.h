@@ -34,8 +34,13 @@
  * Feature bits.  A reader that does not know a bit set in `compat` ignores
  * it, in `ro_compat` opens read-only at most, in `incompat` refuses.
  */
-#define FM_COMPAT_KNOWN UINT64_C(0)
-#define FM_RO_COMPAT_KNOWN UINT64_C(0)
+/* Slabs of class 0 end with their second bitmap: set when a pool is made. */
+#define FM_COMPAT_TINY (UINT64_C(1) << 0)
+#define FM_COMPAT_KNOWN FM_COMPAT_TINY
+/* There may be second bitmaps, intents and holes, of which the first writers knew
+ * nothing: set in new pools, and in others when they are opened for writing. */
+#define FM_RO_COMPAT_SECOND (UINT64_C(1) << 0)
+#define FM_RO_COMPAT_KNOWN FM_RO_COMPAT_SECOND
 #define FM_INCOMPAT_ATOMIC (UINT64_C(1) << 0)	/* taken for failure-atomic pools */
 #define FM_INCOMPAT_KNOWN UINT64_C(0)
 
@@ -46,6 +51,9 @@
 #define FM_SLAB_SHIFT 16		/* a slab: 64 KiB, aligned */
 #define FM_SLAB_LEN (UINT64_C(1) << FM_SLAB_SHIFT)
 #define FM_SLAB_NPAGES (1u << (FM_SLAB_SHIFT - FM_PAGE_SHIFT))
+#define FM_CHUNK_SHIFT 21		/* a chunk: 2 MiB, aligned; what is given back */
+#define FM_CHUNK_LEN (UINT64_C(1) << FM_CHUNK_SHIFT)
+#define FM_CHUNK_NPAGES (1u << (FM_CHUNK_SHIFT - FM_PAGE_SHIFT))
 #define FM_ZONE_SHIFT 26		/* a zone: 64 MiB, aligned */
 #define FM_ZONE_LEN (UINT64_C(1) << FM_ZONE_SHIFT)
 #define FM_ZONE_NPAGES (1u << (FM_ZONE_SHIFT - FM_PAGE_SHIFT))
@@ -87,8 +95,10 @@ struct fm_zone_disk {
 	uint32_t magic;		/* FM_ZONE_MAGIC */
 	uint32_t index;		/* this zone's number */
 	uint32_t npages_reserved; /* normal: pages from the zone's start whose
-				   * space the file has; only grows */
-	uint32_t reserved0;
+				   * space the file has, but for ... */
+	uint32_t holes;		/* normal: bit i: chunk i of the zone was given
+				 * back; it holds no extent, and must get its
+				 * space again first */
 	uint64_t huge_off;	/* huge: the block's offset from the zone's
 				 * start, a page or more */
 	uint64_t huge_len;	/* huge: bytes of the block */
@@ -110,7 +120,7 @@ enum fm_extent_kind {
 	FM_EXTENT_FREE = 0,
 	FM_EXTENT_SLAB = 1,	/* small blocks of one class, 64 KiB aligned */
 	FM_EXTENT_RUN = 2,	/* one large block */
-	FM_EXTENT_META = 3	/* the heap's own: root pages, later lanes and
+	FM_EXTENT_META = 3	/* the heap's own: lanes, pages of roots, later
 				 * logs; never handed out */
 };
 
@@ -121,9 +131,15 @@ enum fm_extent_kind {
 #define FM_EXTENT_NPAGES(e) ((e) >> 12)
 
 /*
- * The bitmap of a slab: bit i is set while block i is allocated.  Blocks lie
- * back to back from the slab's first byte; the slab itself holds no header.
+ * The bitmaps of a slab: block i is allocated while bit i is set in the first and
+ * clear in the second.  The first is changed only by the thread that has the
+ * slab; others free blocks by setting bits of the second.  Blocks lie back to back
+ * from the slab's first byte; the slab itself holds no header.
  */
+#define FM_SECOND_OFF UINT64_C(256)	/* of the second bitmap, from the first; but
+					 * of class 0, which has 4,096 bits ... */
+#define FM_TINY_SECOND_OFF (FM_SLAB_LEN - FM_BITMAP_LEN) /* ... from the slab, */
+#define FM_TINY_NBLOCKS 4064u		/* which has fewer blocks then */
 
 /* --- super ------------------------------------------------------------- */
 
@@ -136,6 +152,19 @@ struct fm_writer_disk {
 	uint64_t ino;		/* of the pool file when it was opened: a copy
 				 * of the file does not inherit the writer */
 	uint64_t reserved[2];
+};
+
+/*
+ * A change of blocks and of one pointer that a kill must not split.  It counts
+ * while where_off is not 0.  The 8 bytes at where_off decide: if they are
+ * `value` (new_off, if that is 0), the change was made, and the block `old_off`
+ * is free; if not, it was not, and the block `new_off` is.  0 is no block.
+ */
+struct fm_intent_disk {
+	uint64_t where_off;
+	uint64_t value;
+	uint64_t new_off;
+	uint64_t old_off;
 };
 
 struct fm_super_disk {
@@ -158,20 +187,38 @@ struct fm_super_disk {
 
 	/* Changed by single aligned stores while the pool is in use. */
 	uint64_t heap_end;	/* bytes in use at the start of the file: no
-				 * extent lies beyond; the file is as long */
-	uint64_t lanes_off;	/* 0: none (magazines of threads; to a version
-				 * that knows none their blocks look allocated) */
+				 * extent lies beyond; the file is as long or
+				 * longer.  Less again when a writer closes */
+	uint64_t lanes_off;	/* 0: none (magazines: see struct fm_lane_disk) */
 	uint64_t log_off;	/* 0: none (commit log of atomic pools) */
-	uint64_t home_addr;	/* 0: none (the address insisted on) */
-	/* Offset of a lane and of a page of roots that are being made: allocated,
+	uint64_t home_addr;	/* where FM_FIXED maps the pool; 0: never asked */
+	/* Offset of pages of intents and of roots that are being made: allocated,
 	 * but, unless they are found linked, to be freed at the next open. */
-	uint64_t pending_lane_off;
+	uint64_t pending_intents_off;
 	uint64_t pending_rootpage_off;
-	uint8_t reserved1[464];
+	uint64_t intents_off;	/* of struct fm_intents_disk; 0: none yet */
+	struct fm_intent_disk intent;	/* of threads that have none there */
+	uint8_t reserved1[424];
 	struct fm_writer_disk writer;
 	uint8_t reserved2[960];
 	struct fm_zone_disk zone0;	/* FM_ZONE0_HEADER_OFF */
 	uint8_t reserved3[1984];
+};
+
+/* --- intents --------------------------------------------------------------- */
+
+#define FM_INTENTS_MAGIC 0x4e544e49u	/* "INTN" */
+#define FM_INTENTS_NPAGES 2u
+#define FM_NINTENTS 255u
+
+/* One for each thread that changes pointers with their blocks; an extent of kind
+ * FM_EXTENT_META. */
+struct fm_intents_disk {
+	uint32_t magic;		/* FM_INTENTS_MAGIC */
+	uint32_t crc;		/* CRC32C of self_off */
+	uint64_t self_off;	/* offset of this page */
+	uint64_t reserved[2];
+	struct fm_intent_disk intent[FM_NINTENTS];
 };
 
 /* --- lanes ---------------------------------------------------------------- */
@@ -183,10 +230,10 @@ struct fm_super_disk {
 #define FM_MAX_NLANES 256u
 
 /*
- * Blocks that a thread keeps at hand (Bonwick's magazines): slot[0..count) are
- * free, though the bits of their slabs are set.  Taking or putting a block is
- * one store of `count`.  Whoever opens the pool next clears the bits of the
- * blocks that a killed process left, and the counts after.
+ * Of pools that the first version made, without FM_RO_COMPAT_SECOND; none is made
+ * any more.  Blocks that a thread had at hand: slot[0..count) are free, though the
+ * bits of their slabs are set.  Whoever opens the pool next for writing clears the
+ * bits, and the counts after.
  */
 struct fm_magazine_disk {
 	uint32_t count;
@@ -255,6 +302,11 @@ _Static_assert(offsetof(struct fm_super_disk, zone0) == FM_ZONE0_HEADER_OFF,
 	       "zone 0 header");
 _Static_assert(sizeof(struct fm_writer_disk) == 64, "writer");
 _Static_assert(sizeof(struct fm_zone_disk) == 64, "zone header");
+_Static_assert(FM_ZONE_LEN / FM_CHUNK_LEN == 32, "a bit for each chunk of a zone");
+_Static_assert(offsetof(struct fm_super_disk, intents_off) == 560, "intents");
+_Static_assert(offsetof(struct fm_super_disk, intent) == 568, "intent");
+_Static_assert(sizeof(struct fm_intents_disk) == FM_INTENTS_NPAGES * FM_PAGE_LEN,
+	       "intents fill their pages");
 _Static_assert(sizeof(struct fm_magazine_disk) == 512, "magazine");
 _Static_assert(offsetof(struct fm_lane_disk, magazine) == 64, "lane");
 _Static_assert(sizeof(struct fm_lane_disk) <= FM_LANE_NPAGES * FM_PAGE_LEN,

@@ -9,11 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "heap/error.h"
 #include "heap/inspect.h"
 #include "heap/lock.h"
+
+/* Readers share it, and a writer that cuts the file has it to itself. */
+#define READERS_LOCK_OFF (POOL_LOCK_OFF + 1)
 
 /* The whole of a small file of /proc, NUL-terminated: its length or -errno. */
 static ssize_t slurp(const char *path, char *buf, size_t len)
@@ -131,12 +135,12 @@ static bool writer_alive(const struct fm_writer_disk *w, uint64_t ino)
 	return ticks == w->start_ticks && maps_inode(w->pid, ino);
 }
 
-static int lock_op(int fd, short type)
+static int lock_op(int fd, uint64_t off, short type)
 {
 	struct flock fl = {
 		.l_type = type,
 		.l_whence = SEEK_SET,
-		.l_start = POOL_LOCK_OFF,
+		.l_start = off,
 		.l_len = 1,
 	};
 
@@ -154,7 +158,7 @@ int lock_take(int fd)
 	ssize_t n;
 	int rc;
 
-	rc = lock_op(fd, F_WRLCK);
+	rc = lock_op(fd, POOL_LOCK_OFF, F_WRLCK);
 	taken = rc == 0;
 	if (!taken && rc != -EAGAIN && rc != -EACCES)
 		return err_sys(-rc, "lock");
@@ -173,7 +177,24 @@ int lock_take(int fd)
 
 void lock_release(int fd)
 {
-	lock_op(fd, F_UNLCK);
+	lock_op(fd, POOL_LOCK_OFF, F_UNLCK);
+}
+
+void lock_share(int fd)
+{
+	struct timespec pause = { .tv_nsec = 1000000 };
+	int tries;
+
+	for (tries = 0; tries < 100; tries++) {
+		if (lock_op(fd, READERS_LOCK_OFF, F_RDLCK) != -EAGAIN)
+			return;
+		nanosleep(&pause, NULL);
+	}
+}
+
+int lock_bar_readers(int fd)
+{
+	return lock_op(fd, READERS_LOCK_OFF, F_WRLCK);
 }
 
 int lock_sign(int fd, struct fm_writer_disk *writer)

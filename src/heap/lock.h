@@ -17,6 +17,13 @@
 int lock_take(int fd);
 void lock_release(int fd);
 
+/* A reader: while it has the pool open no writer may cut the file.  It waits for
+ * one that is at it, and goes without if there are no locks. */
+void lock_share(int fd);
+/* A writer that is about to cut the file: 0 if there are no readers, and none
+ * comes until the description is closed; or -errno. */
+int lock_bar_readers(int fd);
+
 /* Enter this process as the writer of the file fd; or nobody. */
 int lock_sign(int fd, struct fm_writer_disk *writer);
 void lock_unsign(struct fm_writer_disk *writer);

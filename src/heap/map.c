@@ -31,18 +31,23 @@
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
+#ifndef MADV_COLD
+#define MADV_COLD 20
+#endif
+
+#define SETTLE_STEP (UINT64_C(64) << 10)
 
 /*
  * The file, opened once more: a mapping keeps its open file description alive,
  * and the writer lock with it if that is on the same one; a forked child that
  * has the mapping would hold the lock when the parent is dead.  -1: cannot.
  */
-static int reopen(int fd)
+static int reopen(int fd, int flags)
 {
 	char path[32];
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	return open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK | flags);
 }
 
 /* One attempt, of `len` bytes. */
@@ -76,7 +81,7 @@ int map_pool(struct fm_heap *h, uint64_t file_len)
 		return err_set(EFBIG, "its %" PRIu64 " bytes are more than the %"
 			       PRIu64 " of an address window", file_len, len);
 	/* ulimit -v and file systems with a low limit leave less. */
-	fd = h->writable ? reopen(h->fd) : -1;
+	fd = h->writable ? reopen(h->fd, 0) : -1;
 	for (rc = map_len(h, fd < 0 ? h->fd : fd, want, len);
 	     (rc == -ENOMEM || rc == -EOVERFLOW) && len / 2 >= least;
 	     rc = map_len(h, fd < 0 ? h->fd : fd, want, len))
@@ -93,18 +98,81 @@ void map_close(struct fm_heap *h)
 	munmap(h->base, h->map_len);
 }
 
+/* --- syncing -------------------------------------------------------------------- */
+
+/*
+ * Have the file's new length on disk before any page that says how long the heap
+ * is: otherwise a crash of the machine in the middle of a commit leaves a heap
+ * longer than its file.  A fallocate(2) that changes nothing, by a descriptor
+ * with O_SYNC, waits for the journal and for nothing else.
+ */
+static void sync_length(struct fm_heap *h, uint64_t end)
+{
+	int fd;
+
+	if (!__atomic_exchange_n(&h->grown, false, __ATOMIC_ACQ_REL))
+		return;
+	fd = reopen(h->fd, O_SYNC);
+	if (fd < 0)
+		return;
+	/* Where that cannot be done msync() will still do, but for the order. */
+	if (fallocate(fd, 0, end - FM_PAGE_LEN, FM_PAGE_LEN) < 0)
+		errno = 0;
+	close(fd);
+}
+
 /*
  * msync alone: on a shared mapping it is fdatasync(2) of the range (the length
  * of the file included), and it reaches the backing file even when the mount
  * that the file was opened through has gone.
  */
+int map_sync_part(struct fm_heap *h, uint64_t off, uint64_t len)
+{
+	int state = cancel_disable(), rc = 0;
+
+	if (msync(h->base + off, len, MS_SYNC) < 0)
+		rc = err_sys(errno, "msync");
+	cancel_restore(state);
+	return rc;
+}
+
 int map_sync(struct fm_heap *h)
 {
-	uint64_t end = align_up(heap_end(h), FM_PAGE_LEN);
+	uint64_t end = heap_end(h);
 
-	if (msync(h->base, end, MS_SYNC) < 0)
-		return err_sys(errno, "msync");
-	return 0;
+	sync_length(h, end);
+	return map_sync_part(h, 0, end);
+}
+
+/* --- the page cache -------------------------------------------------------------- */
+
+/* Advice only: a kernel that does not know it does without. */
+void map_advise(struct fm_heap *h)
+{
+	uint64_t old = align_up(heap_end(h), FM_CHUNK_LEN);
+
+	h->fresh_off = old;
+	madvise(h->base, old, MADV_RANDOM);
+	if (old < h->map_len)
+		madvise(h->base + old, h->map_len - old, MADV_HUGEPAGE);
+}
+
+void map_settle(struct fm_heap *h, uint64_t end)
+{
+	uint64_t off = h->fresh_off, from;
+
+	if (end <= off)
+		return;
+	h->fresh_off = end;
+	madvise(h->base + off, end - off, MADV_NOHUGEPAGE);
+	madvise(h->base + off, end - off, MADV_RANDOM);
+	/*
+	 * To say that a part of a folio is cold makes the kernel split it, if it
+	 * is clean.  A step is as long as the shortest folio that readahead makes
+	 * of the end of a file.
+	 */
+	for (from = off; from < end; from += SETTLE_STEP)
+		madvise(h->base + from, FM_PAGE_LEN, MADV_COLD);
 }
 
 /* Whether the page reads as zeroes: then it may be a hole; or -errno. */
@@ -221,12 +289,31 @@ int map_punch(int fd, uint64_t off, uint64_t len)
 	return rc;
 }
 
-void *map_anon(size_t len)
+int map_cut(int fd, uint64_t len)
+{
+	int state = cancel_disable(), rc;
+
+	rc = ftruncate(fd, len) < 0 ? -errno : 0;
+	cancel_restore(state);
+	return rc;
+}
+
+static void *anon(size_t len, int flags)
 {
 	void *mem = mmap(NULL, len, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+			 MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
 
 	return mem == MAP_FAILED ? NULL : mem;
+}
+
+void *map_anon(size_t len)
+{
+	return anon(len, 0);
+}
+
+void *map_anon_sparse(size_t len)
+{
+	return anon(len, MAP_NORESERVE);
 }
 
 void *map_anon_huge(size_t len)

@@ -211,44 +211,92 @@ shorten:
 
 /* --- the mapping ----------------------------------------------------------------------- */
 
+/* Whether the address is that of a window; then *window is its number. */
+static bool is_window(uint64_t addr, uint32_t *window)
+{
+	uint64_t at = addr - FM_REGION_BASE;
+
+	*window = at >> FM_WINDOW_BITS;
+	return at < WINDOW_REGION_LEN && at % WINDOW_LEN == 0;
+}
+
 /* The window that the pool usually gets, so that it often comes back where it
- * was: by its UUID. */
+ * was: the one that it has a claim to, or one by its UUID. */
 static uint32_t usual_window(const struct fm_super_disk *super)
 {
 	uint32_t n;
 
+	if (is_window(super->home_addr, &n))
+		return n;
 	memcpy(&n, super->uuid, sizeof(n));
 	return n % FM_NWINDOWS;
 }
 
+/* Map into a window: -EEXIST if it is not free. */
+static int try_window(int fd, int flags, uint64_t size, uint32_t w,
+		      struct fm_heap **out)
+{
+	struct fm_heap *h = registry_storage(w);
+	int rc;
+
+	if (h == NULL)
+		return -EEXIST;
+	memset(h, 0, sizeof(*h));
+	h->window = w;
+	h->fd = fd;
+	h->writable = !(flags & FM_RDONLY);
+	rc = map_pool(h, size);
+	if (rc == 0)
+		*out = h;
+	return rc;
+}
+
 /* Map into the first window, from the usual one on, that is free. */
-static int find_window(int fd, bool writable, uint64_t size,
+static int find_window(int fd, int flags, uint64_t size,
 		       const struct fm_super_disk *super, struct fm_heap **out)
 {
 	uint32_t first = usual_window(super), i;
-	struct fm_heap *h;
 	int rc;
 
 	for (i = 0; i < FM_NWINDOWS; i++) {
-		uint32_t w = (first + i) % FM_NWINDOWS;
-
-		h = registry_storage(w);
-		if (h == NULL)
-			continue;
-		memset(h, 0, sizeof(*h));
-		h->window = w;
-		h->fd = fd;
-		h->writable = writable;
-		rc = map_pool(h, size);
-		if (rc == 0) {
-			*out = h;
-			return 0;
-		}
+		rc = try_window(fd, flags, size, (first + i) % FM_NWINDOWS, out);
 		if (rc != -EEXIST)
 			return rc;
 	}
 	return err_set(ENOMEM, "no address window is free: %u pools can be open at"
 		       " once", (unsigned)FM_NWINDOWS);
+}
+
+/* Map where FM_FIXED says that the pool must be; the first time that is any
+ * window. */
+static int find_home(int fd, int flags, uint64_t size,
+		     const struct fm_super_disk *super, struct fm_heap **out)
+{
+	uint32_t w;
+	int rc;
+
+	if (super->home_addr == 0) {
+		if (flags & FM_RDONLY)
+			return err_set(EINVAL, "it has no address of its own: it was"
+				       " never opened with FM_FIXED for writing");
+		return find_window(fd, flags, size, super, out);
+	}
+	if (!is_window(super->home_addr, &w))
+		return err_set(EADDRNOTAVAIL, "its address %#" PRIx64 " is none that"
+			       " this library maps pools at", super->home_addr);
+	rc = try_window(fd, flags, size, w, out);
+	if (rc == -EEXIST)
+		return err_set(EADDRINUSE, "its address %#" PRIx64 " is in use",
+			       super->home_addr);
+	return rc;
+}
+
+static int settle_home(struct fm_heap *h, int flags)
+{
+	if (!(flags & FM_FIXED) || h->super->home_addr != 0)
+		return 0;
+	__atomic_store_n(&h->super->home_addr, (uintptr_t)h->base, __ATOMIC_RELEASE);
+	return map_sync_part(h, 0, FM_PAGE_LEN);
 }
 
 /*
@@ -257,13 +305,10 @@ static int find_window(int fd, bool writable, uint64_t size,
  * be a signal.  Where nothing is missing it takes some us a zone.  (What
  * st_blocks says is no proof: it counts the file system's own blocks, too.)
  */
-static int fill_holes(struct fm_heap *h)
+static int claim_space(struct fm_heap *h)
 {
-	uint32_t nzones = heap_nzones(h), i;
-	int rc = 0;
+	int rc = space_claim(h);
 
-	for (i = 0; i < nzones && rc == 0; i++)
-		rc = zone_reserve(h, i);
 	return rc < 0 ? err_in(rc, "the file is sparse") : 0;
 }
 
@@ -275,38 +320,67 @@ static void settle_rootpage(struct fm_heap *h)
 	if (off == 0)
 		return;
 	/* If the roots are damaged it is safer to lose the page. */
-	if (root_has_page(h, off) == 0 && !lane_known(h, off))
-		zone_drop_meta(h, off, FM_ROOTPAGE_NPAGES);
+	if (root_has_page(h, off) == 0 && !into_has_page(h, off))
+		pages_drop(h, FM_EXTENT_META, off);
 	__atomic_store_n(&h->super->pending_rootpage_off, 0, __ATOMIC_RELEASE);
 }
 
-static int start_heap(struct fm_heap *h, const char *path)
+static size_t slabs_len(const struct fm_heap *h)
+{
+	return (h->map_len >> FM_SLAB_SHIFT) * sizeof(*h->slab);
+}
+
+/* What only a writer does; the rest of the pool's state is there. */
+static int start_writing(struct fm_heap *h, int flags)
+{
+	int rc;
+
+	h->tiny = (h->super->compat & FM_COMPAT_TINY) != 0;
+	h->slab = map_anon_sparse(slabs_len(h));
+	if (h->slab == NULL)
+		return err_sys(ENOMEM, "memory for a pool of %" PRIu64 " bytes",
+			       h->map_len);
+	rc = claim_space(h);
+	if (rc == 0)
+		rc = lock_sign(h->fd, &h->super->writer);
+	if (rc == 0)
+		rc = settle_home(h, flags);
+	if (rc < 0)
+		return rc;
+	map_advise(h);
+	settle_rootpage(h);
+	rc = legacy_open(h);
+	if (rc == 0)
+		into_open(h);
+	return rc;
+}
+
+static int start_heap(struct fm_heap *h, const char *path, int flags)
 {
 	int rc;
 
 	h->info.mem = h->base;
 	h->super = (struct fm_super_disk *)h->base;
 	h->zonedir = (uint16_t *)(h->base + FM_ZONEDIR_OFF);
+	snprintf(h->path, sizeof(h->path), "%s", path);
+	pthread_mutex_init(&h->root_lock, NULL);
 	lane_open(h);
 	rc = zone_open(h);
 	if (rc == 0 && h->writable)
-		rc = fill_holes(h);
-	if (rc == 0 && h->writable)
-		rc = lock_sign(h->fd, &h->super->writer);
-	if (rc < 0)
-		return rc;
-	if (h->writable) {
-		settle_rootpage(h);
-		lane_recover(h);
-	}
-	snprintf(h->path, sizeof(h->path), "%s", path);
-	slab_init(h);
-	pthread_mutex_init(&h->root_lock, NULL);
-	return 0;
+		rc = start_writing(h, flags);
+	return rc;
 }
 
-static int map_and_start(int fd, const char *path, bool writable,
-			 struct fm_heap **out)
+static void unmap(struct fm_heap *h)
+{
+	into_close(h);
+	zone_close(h);
+	map_anon_free(h->slab, slabs_len(h));
+	map_close(h);
+	h->info.mem = NULL;
+}
+
+static int map_and_start(int fd, const char *path, int flags, struct fm_heap **out)
 {
 	struct fm_super_disk super;
 	struct fm_heap *h = NULL;
@@ -320,16 +394,15 @@ static int map_and_start(int fd, const char *path, bool writable,
 	if (rc < 0)
 		return rc;
 	registry_lock();
-	rc = find_window(fd, writable, st.st_size, &super, &h);
+	rc = flags & FM_FIXED ? find_home(fd, flags, st.st_size, &super, &h) :
+				find_window(fd, flags, st.st_size, &super, &h);
 	if (rc == 0) {
-		rc = start_heap(h, path);
+		rc = start_heap(h, path, flags);
 		if (rc == 0) {
 			registry_add(h);
 			*out = h;
 		} else {
-			zone_close(h);
-			map_close(h);
-			h->info.mem = NULL;
+			unmap(h);
 		}
 	}
 	registry_unlock();
@@ -349,6 +422,8 @@ static int open_pool(const char *path, int flags, bool *created, struct fm_heap 
 	rc = check_regular(fd, &st);
 	if (rc == 0 && writable)
 		rc = lock_take(fd);
+	else if (rc == 0)
+		lock_share(fd);
 	/* What was there before the lock may have changed. */
 	if (rc == 0)
 		rc = check_regular(fd, &st);
@@ -360,7 +435,7 @@ static int open_pool(const char *path, int flags, bool *created, struct fm_heap 
 		ours = made;
 	}
 	if (rc == 0)
-		rc = map_and_start(fd, path, writable, out);
+		rc = map_and_start(fd, path, flags, out);
 	if (rc < 0 && ours)
 		unlink(path);
 	if (rc < 0)
@@ -379,6 +454,9 @@ int pool_open(const char *path, int flags, bool *created, struct fm_heap **out)
 	return rc;
 }
 
+/* A pool that is mostly empty takes little space while nobody uses it. */
+#define CLOSED_SLACK 16u
+
 void pool_close(struct fm_heap *h)
 {
 	int state = cancel_disable();
@@ -386,15 +464,15 @@ void pool_close(struct fm_heap *h)
 	registry_lock();
 	lane_close(h);
 	registry_remove(h);
-	if (h->writable)
+	if (h->writable) {
+		space_trim(h, 1 + (h->nbacked_pages - h->nfree_pages) / CLOSED_SLACK);
+		space_shrink(h);
 		lock_unsign(&h->super->writer);
+	}
 	root_close(h);
-	slab_destroy(h);
-	zone_close(h);
-	map_close(h);
+	unmap(h);
 	if (h->fd >= 0)
-		close(h->fd);	/* and with it goes the lock */
-	h->info.mem = NULL;
+		close(h->fd);	/* and with it go the locks */
 	registry_unlock();
 	cancel_restore(state);
 }

@@ -272,15 +272,15 @@ static int index_make(struct fm_heap *h, bool make_page)
 /* A further page of slots, linked behind the last. */
 static int add_page(struct fm_heap *h)
 {
+	uint64_t *pending = &h->super->pending_rootpage_off, off, slot;
 	struct fm_rootpage_disk *page, *last;
-	uint64_t off = 0, slot;
 	uint32_t i;
 	int rc;
 
-	rc = zone_alloc_meta(h, FM_ROOTPAGE_NPAGES, &h->super->pending_rootpage_off,
-			     &off);
+	rc = pages_alloc(h, FM_EXTENT_META, 0, FM_ROOTPAGE_NPAGES, 1, pending);
 	if (rc < 0)
 		return rc;
+	off = *pending;
 	page = (struct fm_rootpage_disk *)(h->base + off);
 	memset(page, 0, FM_ROOTPAGE_NPAGES * FM_PAGE_LEN);
 	memcpy(page->magic, FM_ROOT_MAGIC, sizeof(page->magic));
@@ -290,7 +290,7 @@ static int add_page(struct fm_heap *h)
 	page->crc = rootscan_page_crc(page);
 	last = (struct fm_rootpage_disk *)(h->base + h->roots.last_page_off);
 	__atomic_store_n(&last->next_off, off, __ATOMIC_RELEASE);
-	__atomic_store_n(&h->super->pending_rootpage_off, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(pending, 0, __ATOMIC_RELEASE);
 	h->roots.last_page_off = off;
 
 	for (i = page->nslots; i > 0 && rc == 0; i--) {

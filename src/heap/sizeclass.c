@@ -16,6 +16,7 @@ static const uint32_t sizes[SIZECLASS_N] = {
 };
 
 struct sizeclass sizeclass_table[SIZECLASS_N];
+uint64_t sizeclass_geometry[SIZECLASS_N];
 uint8_t sizeclass_of16[(1024 >> 4) + 1];
 uint8_t sizeclass_of128[(SIZECLASS_MAX >> 7) + 1];
 
@@ -28,6 +29,9 @@ __attribute__((constructor)) static void fill_tables(void)
 		sizeclass_table[cls].nblocks = FM_SLAB_LEN / sizes[cls];
 		sizeclass_table[cls].inverse =
 			((1ull << 32) + sizes[cls] - 1) / sizes[cls];
+		sizeclass_geometry[cls] = sizeclass_table[cls].inverse |
+					  (uint64_t)sizes[cls] >> 4 << 32 |
+					  (uint64_t)(cls + 1) << 44;
 	}
 	for (i = 0, cls = 0; i < sizeof(sizeclass_of16); i++) {
 		cls += i << 4 > sizes[cls];

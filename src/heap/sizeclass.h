@@ -26,6 +26,11 @@ struct sizeclass {
 
 /* Filled when the library is loaded; constant after. */
 extern struct sizeclass sizeclass_table[SIZECLASS_N];
+/*
+ * The same in a word, for the short ways of allocating and freeing: bits 0 to 31
+ * the inverse, 32 to 43 the size / 16, 44 to 51 the number of the class + 1.
+ */
+extern uint64_t sizeclass_geometry[SIZECLASS_N];
 extern uint8_t sizeclass_of16[(1024 >> 4) + 1];
 extern uint8_t sizeclass_of128[(SIZECLASS_MAX >> 7) + 1];
 
@@ -43,6 +48,16 @@ static inline unsigned sizeclass_of(size_t size)
 static inline uint32_t sizeclass_index(unsigned cls, uint32_t off)
 {
 	return (uint64_t)off * sizeclass_table[cls].inverse >> 32;
+}
+
+static inline unsigned sizeclass_geometry_class(uint64_t geometry)
+{
+	return (geometry >> 44) - 1;
+}
+
+static inline uint32_t sizeclass_geometry_size(uint64_t geometry)
+{
+	return geometry >> 28 & 0xfff0;
 }
 
 /* CRC32C of the sizes, as the super holds it. */

@@ -25,6 +25,7 @@ int super_make(struct fm_super_disk *super)
 	memcpy(super->magic, FM_MAGIC, sizeof(super->magic));
 	super->byte_order = FM_BYTE_ORDER_MARK;
 	super->version = FM_VERSION;
+	super->compat = FM_COMPAT_TINY;
 	if (getrandom(super->uuid, sizeof(super->uuid), 0) != sizeof(super->uuid))
 		return err_sys(EIO, "random bytes for the UUID");
 	super->uuid[6] = (super->uuid[6] & 0x0f) | 0x40;	/* RFC 4122, */
@@ -36,12 +37,18 @@ int super_make(struct fm_super_disk *super)
 	super->zone_shift = FM_ZONE_SHIFT;
 	super->nclasses = SIZECLASS_N;
 	super->classes_crc = sizeclass_crc();
-	super->crc = crc_of(super);
+	super_renew(super);
 
 	super->heap_end = FM_ZONE_DATA_OFF;
 	super->zone0.magic = FM_ZONE_MAGIC;
 	super->zone0.npages_reserved = FM_ZONE_HEAD_NPAGES;
 	return 0;
+}
+
+void super_renew(struct fm_super_disk *super)
+{
+	super->ro_compat |= FM_RO_COMPAT_SECOND;
+	super->crc = crc_of(super);
 }
 
 int super_check(const struct fm_super_disk *super)

@@ -504,9 +504,11 @@ static void huge_space_is_used_again(void **state)
 	for (i = 0; i < 100; i++)
 		assert_non_null(fmalloc(MIB));
 	assert_int_equal(file_size(P), size);
+	/* And what is behind the last of them goes with closing. */
 	reopen();
+	assert_true(file_size(P) < 120 * MIB);
 	assert_non_null(fmalloc(10 * MIB));
-	assert_int_equal(file_size(P), size);
+	assert_true(file_size(P) < 130 * MIB);
 }
 
 static void no_target_is_einval(void **state)

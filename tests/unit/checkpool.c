@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,10 +64,13 @@ static void slab_blocks(struct check *c, uint64_t off, uint32_t size)
 	uint64_t zone = off & ~(FM_ZONE_LEN - 1);
 	const unsigned char *bitmap = c->base + zone + FM_ZONE_BITMAP_OFF +
 				      (off - zone) / FM_SLAB_LEN * FM_BITMAP_LEN;
-	uint32_t i;
+	bool tiny = size == 16 && c->super->compat & 1;
+	const unsigned char *second = tiny ? c->base + off + 65024 : bitmap + 256;
+	uint32_t n = tiny ? 4064 : FM_SLAB_LEN / size, i;
 
-	for (i = 0; i < FM_SLAB_LEN / size; i++)
-		if (bitmap[i / 8] >> i % 8 & 1)
+	for (i = 0; i < n; i++)
+		if (bitmap[i / 8] >> i % 8 & 1 &&
+		    ((size == 16 && !tiny) || (second[i / 8] >> i % 8 & 1) == 0))
 			found(c, off + (uint64_t)i * size, size);
 }
 
@@ -95,6 +99,16 @@ static int extent(struct check *c, uint64_t off, uint32_t entry)
 	}
 }
 
+static bool holes_among(uint32_t holes, uint32_t p, uint32_t npages)
+{
+	uint32_t q;
+
+	for (q = p; q < p + npages && q < 16384; q++)
+		if (holes >> q / 512 & 1)
+			return true;
+	return false;
+}
+
 static int normal_zone(struct check *c, uint32_t index)
 {
 	uint64_t zone = index * FM_ZONE_LEN;
@@ -114,6 +128,8 @@ static int normal_zone(struct check *c, uint32_t index)
 			return wrong(c, "zone %u: entry in the head, page %u", index, p);
 	for (; p < head->npages_reserved; p += npages) {
 		npages = table[p] == 0 ? 1 : FM_EXTENT_NPAGES(table[p]);
+		if (table[p] != 0 && holes_among(head->holes, p, npages))
+			return wrong(c, "zone %u page %u: in a hole", index, p);
 		if (npages == 0 || npages > head->npages_reserved - p)
 			return wrong(c, "zone %u page %u: entry %#x", index, p, table[p]);
 		for (q = p + 1; q < p + npages; q++)
@@ -190,7 +206,7 @@ static void drop(struct checked_pool *out, uint64_t off)
 	out->nblocks--;
 }
 
-/* Blocks in magazines are free. */
+/* Blocks in magazines, of pools of the first version, are free. */
 static int lanes(struct check *c)
 {
 	const struct fm_lane_disk *lane;

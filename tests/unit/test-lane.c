@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Lanes: what threads keep at hand is nobody's when they end, by whatever means,
- * and pages that were being made when a process died come back.
+ * Lanes: blocks freed by whichever thread come back, what threads have is nobody's
+ * when they end, by whatever means, and pages that were being made when a process
+ * died come back.
  */
 #include <config.h>
 
@@ -15,45 +16,47 @@
 
 /* --- what is on disk ------------------------------------------------------- */
 
-/* Blocks of slabs whose bits are set; and of extents, the heap's own pages. */
-static void count_bits(struct fm_heap *h, uint64_t *nblocks, uint64_t *nmeta)
-{
-	uint32_t zone, p, entry, w;
+struct counts {
+	uint64_t nblocks;	/* small ones, allocated */
+	uint64_t nslabs;
+	uint64_t nmeta;		/* extents of the heap's own */
+};
 
-	*nblocks = *nmeta = 0;
+static struct counts count(struct fm_heap *h)
+{
+	struct counts n = { 0, 0, 0 };
+	uint32_t zone, p, entry, i, size;
+
 	for (zone = 0; zone < heap_nzones(h); zone++)
 		for (p = FM_ZONE_HEAD_NPAGES; p < FM_ZONE_NPAGES; p++) {
 			uint64_t off = zone * FM_ZONE_LEN + (uint64_t)p * FM_PAGE_LEN;
 
 			entry = zone_entry(h, off);
-			*nmeta += FM_EXTENT_KIND(entry) == FM_EXTENT_META;
+			n.nmeta += FM_EXTENT_KIND(entry) == FM_EXTENT_META;
 			if (FM_EXTENT_KIND(entry) != FM_EXTENT_SLAB)
 				continue;
-			for (w = 0; w < FM_BITMAP_LEN / 8; w++)
-				*nblocks += __builtin_popcountll(slab_bitmap(h, off)[w]);
+			n.nslabs++;
+			size = sizeclass_table[FM_EXTENT_CLASS(entry)].size;
+			for (i = 0; i < FM_SLAB_LEN / size; i++)
+				n.nblocks += slab_has(h, FM_EXTENT_CLASS(entry),
+						      off + i * size);
 		}
+	return n;
+}
+
+static struct counts count_pool(struct fm_info *fi)
+{
+	return count(registry_check(fi));
 }
 
 /* Open the pool and check that just so many small blocks are allocated. */
 static void assert_nblocks(uint64_t want)
 {
 	struct fm_info *fi = fmalloc_open(P, 0, NULL);
-	uint64_t nblocks, nmeta;
 
 	assert_non_null(fi);
-	count_bits(registry_check(fi), &nblocks, &nmeta);
-	assert_int_equal(nblocks, want);
+	assert_int_equal(count_pool(fi).nblocks, want);
 	assert_int_equal(fmalloc_close(fi), 0);
-}
-
-static uint32_t count_lanes(struct fm_heap *h)
-{
-	uint32_t n = 0;
-	uint64_t off;
-
-	for (off = h->super->lanes_off; off != 0; n++)
-		off = ((struct fm_lane_disk *)(h->base + off))->next_off;
-	return n;
 }
 
 /* --- the end of a process ---------------------------------------------------- */
@@ -100,7 +103,7 @@ static void use_and_die(void *arg)
 	raise(SIGKILL);
 }
 
-static void killed_with_full_magazines_leaks_nothing(void **state)
+static void killed_with_blocks_at_hand_leaks_nothing(void **state)
 {
 	(void)state;
 	assert_true(WIFSIGNALED(in_child(use_and_die)));
@@ -108,35 +111,46 @@ static void killed_with_full_magazines_leaks_nothing(void **state)
 	assert_nblocks(NLIVE);
 }
 
-static void ended_with_full_magazines_leaks_nothing(void **state)
+static void ended_with_blocks_at_hand_leaks_nothing(void **state)
 {
 	(void)state;
 	assert_int_equal(in_child(use_and_end), 0);
 	assert_nblocks(NLIVE);
 }
 
-static void close_empties_the_magazines(void **state)
+static void closing_gives_empty_slabs_back(void **state)
 {
-	struct fm_heap *h;
 	struct fm_info *fi;
-	uint32_t cls;
+	void *block[500];
+	int i, round;
 
 	(void)state;
-	use_pool();
-	fi = &registry_target()->info;
-	assert_int_equal(fmalloc_close(fi), 0);
-	fi = fmalloc_open(P, FM_RDONLY, NULL);
-	assert_non_null(fi);
-	h = registry_check(fi);
-	assert_int_equal(count_lanes(h), 1);
-	for (cls = 0; cls < SIZECLASS_N; cls++)
-		assert_int_equal(((struct fm_lane_disk *)(h->base + h->super->lanes_off))
-					 ->magazine[cls].count, 0);
-	assert_int_equal(fmalloc_close(fi), 0);
-	assert_nblocks(NLIVE);
+	for (round = 0; round < 3; round++) {
+		fi = fmalloc_init(P, NULL);
+		assert_non_null(fi);
+		assert_int_equal(count_pool(fi).nslabs, round);
+		for (i = 0; i < 500; i++)
+			assert_non_null(block[i] = fmalloc(16 + i * 30));
+		assert_true(count_pool(fi).nslabs > 30);
+		for (i = 0; i < 500; i++)
+			ffree(block[i]);
+		assert_non_null(fmalloc(1000 + round * 500));
+		assert_int_equal(fmalloc_close(fi), 0);
+	}
+	assert_nblocks(3);
 }
 
 /* --- threads ------------------------------------------------------------------- */
+
+static void *in_thread(void *(*fn)(void *), void *arg)
+{
+	pthread_t thread;
+	void *result;
+
+	assert_int_equal(pthread_create(&thread, NULL, fn, arg), 0);
+	assert_int_equal(pthread_join(thread, &result), 0);
+	return result;
+}
 
 static void *alloc_and_free(void *arg)
 {
@@ -148,30 +162,142 @@ static void *alloc_and_free(void *arg)
 	return fmalloc(40);
 }
 
-static void lanes_go_from_thread_to_thread(void **state)
+static void lanes_and_slabs_go_from_thread_to_thread(void **state)
 {
 	struct fm_info *fi = fmalloc_init(P, NULL);
-	uint64_t nblocks, nmeta;
-	pthread_t thread;
-	void *block;
 	int i;
 
 	(void)state;
 	assert_non_null(fi);
-	for (i = 0; i < 20; i++) {
-		assert_int_equal(pthread_create(&thread, NULL, alloc_and_free, NULL), 0);
-		assert_int_equal(pthread_join(thread, &block), 0);
-		assert_non_null(block);
-	}
-	assert_int_equal(count_lanes(registry_check(fi)), 1);
-	/* Each left one block, and what it had at hand went back. */
-	count_bits(registry_check(fi), &nblocks, &nmeta);
-	assert_int_equal(nblocks, 20);
-	assert_int_equal(nmeta, 1);
+	for (i = 0; i < 20; i++)
+		assert_non_null(in_thread(alloc_and_free, NULL));
+	assert_int_equal(registry_check(fi)->nlanes, 1);
+	/* Each left one block, all in one slab, and nothing else. */
+	assert_int_equal(count_pool(fi).nblocks, 20);
+	assert_int_equal(count_pool(fi).nslabs, 1);
+	assert_int_equal(count_pool(fi).nmeta, 0);
 	assert_int_equal(fmalloc_close(fi), 0);
 }
 
-#define NTHREADS (FM_MAX_NLANES + 20)
+#define NMANY 5000
+
+static void *many[NMANY];
+
+static void *fill_many(void *arg)
+{
+	unsigned i;
+
+	(void)arg;
+	for (i = 0; i < NMANY; i++) {
+		many[i] = fmalloc(size_of(i));
+		if (many[i] == NULL)
+			return NULL;
+	}
+	return many;
+}
+
+static void *free_many(void *arg)
+{
+	unsigned i;
+
+	(void)arg;
+	for (i = 0; i < NMANY; i++)
+		ffree(many[i]);
+	return NULL;
+}
+
+static void what_others_free_is_used_again(void **state)
+{
+	struct fm_info *fi = fmalloc_init(P, NULL);
+	uint64_t nbad = fm_bad_free_count(), nslabs = 0;
+	int i;
+
+	(void)state;
+	assert_non_null(fi);
+	for (i = 0; i < 10; i++) {
+		assert_non_null(fill_many(NULL));
+		if (i == 0)
+			nslabs = count_pool(fi).nslabs;
+		in_thread(free_many, NULL);
+		assert_int_equal(count_pool(fi).nblocks, 0);
+	}
+	/* A slab or two a class are what the other thread's end left loose. */
+	assert_true(count_pool(fi).nslabs <= nslabs + 2 * SIZECLASS_N);
+	assert_int_equal(fm_bad_free_count(), nbad);
+	assert_int_equal(fmalloc_close(fi), 0);
+	assert_nblocks(0);
+}
+
+static void what_an_ended_thread_had_is_used_again(void **state)
+{
+	struct fm_info *fi = fmalloc_init(P, NULL);
+	uint64_t nslabs = 0;
+	int i;
+
+	(void)state;
+	assert_non_null(fi);
+	for (i = 0; i < 10; i++) {
+		assert_non_null(in_thread(fill_many, NULL));
+		if (i == 0)
+			nslabs = count_pool(fi).nslabs;
+		free_many(NULL);
+	}
+	assert_true(count_pool(fi).nslabs <= nslabs + SIZECLASS_N);
+	assert_int_equal(count_pool(fi).nblocks, 0);
+	assert_int_equal(fmalloc_close(fi), 0);
+}
+
+/* One allocates without end, some free what it passes to them. */
+#define NPASS 200000
+
+static void *passed[NPASS];	/* atomic */
+
+static void *free_passed(void *arg)
+{
+	uintptr_t i;
+	uint64_t *p;
+
+	for (i = (uintptr_t)arg; i < NPASS; i += 3) {
+		while ((p = __atomic_load_n(&passed[i], __ATOMIC_ACQUIRE)) == NULL)
+			;
+		if (*p != i)
+			return (void *)1;
+		ffree(p);
+	}
+	return NULL;
+}
+
+static void passing_blocks_on(void **state)
+{
+	struct fm_info *fi = fmalloc_init(P, NULL);
+	uint64_t nbad = fm_bad_free_count();
+	pthread_t thread[3];
+	uint64_t *p;
+	uintptr_t i;
+	void *bad;
+
+	(void)state;
+	assert_non_null(fi);
+	memset(passed, 0, sizeof(passed));
+	for (i = 0; i < 3; i++)
+		pthread_create(&thread[i], NULL, free_passed, (void *)i);
+	for (i = 0; i < NPASS; i++) {
+		p = fmalloc(8 + i % 7 * 16);
+		assert_non_null(p);
+		*p = i;
+		__atomic_store_n(&passed[i], p, __ATOMIC_RELEASE);
+	}
+	for (i = 0; i < 3; i++) {
+		pthread_join(thread[i], &bad);
+		assert_null(bad);
+	}
+	assert_int_equal(fm_bad_free_count(), nbad);
+	assert_int_equal(count_pool(fi).nblocks, 0);
+	assert_int_equal(fmalloc_close(fi), 0);
+	assert_nblocks(0);
+}
+
+#define NTHREADS (SHARED_LANE + 20)
 #define NEACH 50
 
 static pthread_barrier_t barrier;
@@ -217,7 +343,7 @@ static void more_threads_than_lanes(void **state)
 			assert_non_null(table[i][k]);
 			assert_int_equal(*table[i][k], i * NEACH + k);
 		}
-	assert_int_equal(count_lanes(registry_check(fi)), FM_MAX_NLANES);
+	assert_int_equal(registry_check(fi)->nlanes, SHARED_LANE - 1);
 	assert_int_equal(fm_bad_free_count(), nbad);
 	assert_int_equal(fmalloc_close(fi), 0);
 	assert_nblocks(NTHREADS * NEACH / 2);
@@ -234,7 +360,6 @@ static void freeing_again_is_refused(void **state)
 	struct fm_info *fi = fmalloc_init(P, NULL);
 	uint64_t nbad = fm_bad_free_count();
 	void *block[300];
-	pthread_t thread;
 	int i;
 
 	(void)state;
@@ -242,18 +367,26 @@ static void freeing_again_is_refused(void **state)
 	for (i = 0; i < 300; i++)
 		assert_non_null(block[i] = fmalloc(100));
 	ffree(block[0]);
-	ffree(block[0]);		/* at hand */
+	ffree(block[0]);
 	assert_int_equal(fm_bad_free_count(), ++nbad);
 	assert_int_equal(fmalloc_usable_size(block[0]), 0);
-	pthread_create(&thread, NULL, free_block, block[0]);
-	pthread_join(thread, NULL);	/* in another's magazine */
+	in_thread(free_block, block[0]);
 	assert_int_equal(fm_bad_free_count(), ++nbad);
-	for (i = 1; i < 300; i++)
+	/* Freed by another thread, and not yet taken over by this one. */
+	in_thread(free_block, block[1]);
+	assert_int_equal(fm_bad_free_count(), nbad);
+	assert_int_equal(fmalloc_usable_size(block[1]), 0);
+	in_thread(free_block, block[1]);
+	assert_int_equal(fm_bad_free_count(), ++nbad);
+	ffree(block[1]);
+	assert_int_equal(fm_bad_free_count(), ++nbad);
+	for (i = 2; i < 300; i++)
 		ffree(block[i]);
 	assert_int_equal(fm_bad_free_count(), nbad);
 	for (i = 0; i < 300; i++)
-		ffree(block[i]);	/* some at hand, some given back */
+		ffree(block[i]);
 	assert_int_equal(fm_bad_free_count(), nbad + 300);
+	assert_int_equal(count_pool(fi).nblocks, 0);
 	assert_int_equal(fmalloc_close(fi), 0);
 	assert_nblocks(0);
 }
@@ -300,14 +433,14 @@ static void a_pool_closed_behind_a_thread(void **state)
 
 /* --- pages that were being made ------------------------------------------------------ */
 
-static void die_making_a_lane(void *arg)
+static void die_making_intents(void *arg)
 {
 	struct fm_heap *h = registry_check(fmalloc_init(P, NULL));
-	uint64_t off;
 
 	(void)arg;
 	if (h == NULL || fmalloc(10) == NULL ||
-	    zone_alloc_meta(h, FM_LANE_NPAGES, &h->super->pending_lane_off, &off) < 0)
+	    pages_alloc(h, FM_EXTENT_META, 0, FM_INTENTS_NPAGES, 1,
+			&h->super->pending_intents_off) < 0)
 		_exit(1);
 	raise(SIGKILL);
 }
@@ -332,10 +465,10 @@ static struct fm_heap *pool_with_roots(void)
 static void die_making_a_rootpage(void *arg)
 {
 	struct fm_heap *h = pool_with_roots();
-	uint64_t off;
 
 	(void)arg;
-	if (zone_alloc_meta(h, FM_ROOTPAGE_NPAGES, &h->super->pending_rootpage_off, &off) < 0)
+	if (pages_alloc(h, FM_EXTENT_META, 0, FM_ROOTPAGE_NPAGES, 1,
+			&h->super->pending_rootpage_off) < 0)
 		_exit(3);
 	raise(SIGKILL);
 }
@@ -353,13 +486,11 @@ static void die_after_making_a_rootpage(void *arg)
 static void assert_nmeta(uint64_t want, int nroots)
 {
 	struct fm_info *fi = fmalloc_open(P, 0, NULL);
-	uint64_t nblocks, nmeta;
 	char name[32];
 	int i;
 
 	assert_non_null(fi);
-	count_bits(registry_check(fi), &nblocks, &nmeta);
-	assert_int_equal(nmeta, want);
+	assert_int_equal(count_pool(fi).nmeta, want);
 	for (i = 0; i < nroots; i++) {
 		snprintf(name, sizeof(name), "root %d", i);
 		errno = 1;
@@ -369,11 +500,11 @@ static void assert_nmeta(uint64_t want, int nroots)
 	assert_int_equal(fmalloc_close(fi), 0);
 }
 
-static void killed_making_a_lane_leaks_nothing(void **state)
+static void killed_making_intents_leaks_nothing(void **state)
 {
 	(void)state;
-	assert_true(WIFSIGNALED(in_child(die_making_a_lane)));
-	assert_nmeta(1, 0);
+	assert_true(WIFSIGNALED(in_child(die_making_intents)));
+	assert_nmeta(0, 0);
 }
 
 static void killed_making_a_rootpage_leaks_nothing(void **state)
@@ -388,77 +519,6 @@ static void killed_after_linking_a_rootpage_keeps_it(void **state)
 	(void)state;
 	assert_true(WIFSIGNALED(in_child(die_after_making_a_rootpage)));
 	assert_nmeta(1, 100);
-}
-
-/* --- lanes that somebody made up ------------------------------------------------------ */
-
-static void put64(uint64_t off, uint64_t value)
-{
-	file_write(P, off, &value, sizeof(value));
-}
-
-static void open_and_allocate(void *arg)
-{
-	struct fm_info *fi = fmalloc_open(P, 0, NULL);
-	uint64_t nbad = fm_bad_free_count();
-	char *block[200];
-	unsigned i, k;
-
-	(void)arg;
-	child_check(fi != NULL);
-	for (i = 0; i < 200; i++) {
-		block[i] = fmalloc_in(fi, size_of(i));
-		child_check(block[i] != NULL);
-		memset(block[i], i, size_of(i));
-	}
-	for (i = 0; i < 200; i++)
-		for (k = 0; k < size_of(i); k++)
-			child_check(block[i][k] == (char)i);
-	for (i = 0; i < 200; i++)
-		ffree(block[i]);
-	child_check(fm_bad_free_count() == nbad);
-	child_check(fmalloc_close(fi) == 0);
-}
-
-/* Offsets that only look right in their low bits, circles, counts, and pages
- * that are said to be unfinished though they are in use. */
-static void made_up_lanes_do_no_harm(void **state)
-{
-	static const uint64_t far = UINT64_C(1) << 58;
-	const uint64_t lanes_off = offsetof(struct fm_super_disk, lanes_off);
-	const uint64_t mag = sizeof(struct fm_lane_disk) -
-			     FM_LANE_NMAGAZINES * sizeof(struct fm_magazine_disk);
-	uint64_t lane, block, n;
-	struct fm_info *fi;
-	unsigned i;
-
-	(void)state;
-	for (i = 0; i < 8; i++) {
-		unlink(P);
-		fi = fmalloc_init(P, NULL);
-		assert_non_null(fi);
-		block = (char *)fmalloc(16) - (char *)fi->mem;
-		lane = registry_check(fi)->super->lanes_off;
-		assert_int_equal(fmalloc_close(fi), 0);
-		n = 1;
-		switch (i) {
-		case 0: put64(lanes_off, lane + far); break;
-		case 1: put64(lane + offsetof(struct fm_lane_disk, next_off), lane); break;
-		case 2: put64(lane + offsetof(struct fm_lane_disk, next_off), lane + far); break;
-		case 3:
-			file_write(P, lane + mag, &n, 4);
-			put64(lane + mag + 8, block + far);
-			break;
-		case 4:
-			file_write(P, lane + mag, &n, 4);
-			put64(lane + mag + 8, lane);	/* no block */
-			break;
-		case 5: put64(lane + mag, UINT32_MAX); break;
-		case 6: put64(offsetof(struct fm_super_disk, pending_lane_off), lane); break;
-		case 7: put64(offsetof(struct fm_super_disk, pending_rootpage_off), lane); break;
-		}
-		child_run(open_and_allocate, NULL);
-	}
 }
 
 static void *allocate_for_ever(void *arg)
@@ -495,16 +555,18 @@ static void a_cancelled_thread_leaves_no_lock(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		scratch_test(killed_with_full_magazines_leaks_nothing),
-		scratch_test(ended_with_full_magazines_leaks_nothing),
-		scratch_test(close_empties_the_magazines),
-		scratch_test(lanes_go_from_thread_to_thread),
+		scratch_test(killed_with_blocks_at_hand_leaks_nothing),
+		scratch_test(ended_with_blocks_at_hand_leaks_nothing),
+		scratch_test(closing_gives_empty_slabs_back),
+		scratch_test(lanes_and_slabs_go_from_thread_to_thread),
+		scratch_test(what_others_free_is_used_again),
+		scratch_test(what_an_ended_thread_had_is_used_again),
+		scratch_test(passing_blocks_on),
 		scratch_test(more_threads_than_lanes),
 		scratch_test(freeing_again_is_refused),
 		scratch_test(a_pool_closed_behind_a_thread),
-		scratch_test(made_up_lanes_do_no_harm),
 		scratch_test(a_cancelled_thread_leaves_no_lock),
-		scratch_test(killed_making_a_lane_leaks_nothing),
+		scratch_test(killed_making_intents_leaks_nothing),
 		scratch_test(killed_making_a_rootpage_leaks_nothing),
 		scratch_test(killed_after_linking_a_rootpage_keeps_it),
 	};

@@ -34,8 +34,10 @@ static void super_fields_are_where_they_were(void **state)
 	pin(struct fm_super_disk, lanes_off, 520, 8);
 	pin(struct fm_super_disk, log_off, 528, 8);
 	pin(struct fm_super_disk, home_addr, 536, 8);
-	pin(struct fm_super_disk, pending_lane_off, 544, 8);
+	pin(struct fm_super_disk, pending_intents_off, 544, 8);
 	pin(struct fm_super_disk, pending_rootpage_off, 552, 8);
+	pin(struct fm_super_disk, intents_off, 560, 8);
+	pin(struct fm_super_disk, intent, 568, 32);
 	pin(struct fm_super_disk, writer, 1024, 64);
 	pin(struct fm_super_disk, zone0, 2048, 64);
 }
@@ -53,6 +55,7 @@ static void writer_and_zone_fields_are_where_they_were(void **state)
 	pin(struct fm_zone_disk, magic, 0, 4);
 	pin(struct fm_zone_disk, index, 4, 4);
 	pin(struct fm_zone_disk, npages_reserved, 8, 4);
+	pin(struct fm_zone_disk, holes, 12, 4);
 	pin(struct fm_zone_disk, huge_off, 16, 8);
 	pin(struct fm_zone_disk, huge_len, 24, 8);
 }
@@ -80,6 +83,29 @@ static void root_fields_are_where_they_were(void **state)
 	assert_memory_equal(FM_ROOT_MAGIC, "FMROOTS1", 8);
 }
 
+static void intents_and_lanes_are_where_they_were(void **state)
+{
+	(void)state;
+	pin(struct fm_intent_disk, where_off, 0, 8);
+	pin(struct fm_intent_disk, value, 8, 8);
+	pin(struct fm_intent_disk, new_off, 16, 8);
+	pin(struct fm_intent_disk, old_off, 24, 8);
+	pin(struct fm_intents_disk, magic, 0, 4);
+	pin(struct fm_intents_disk, crc, 4, 4);
+	pin(struct fm_intents_disk, self_off, 8, 8);
+	pin(struct fm_intents_disk, intent, 32, 255 * 32);
+	assert_int_equal(FM_INTENTS_MAGIC, 0x4e544e49);
+	pin(struct fm_magazine_disk, count, 0, 4);
+	pin(struct fm_magazine_disk, slot, 8, 63 * 8);
+	pin(struct fm_lane_disk, magic, 0, 4);
+	pin(struct fm_lane_disk, crc, 4, 4);
+	pin(struct fm_lane_disk, self_off, 8, 8);
+	pin(struct fm_lane_disk, next_off, 16, 8);
+	pin(struct fm_lane_disk, magazine, 64, 54 * 512);
+	assert_int_equal(FM_LANE_MAGIC, 0x454e414c);
+	assert_int_equal(FM_LANE_NPAGES, 7);
+}
+
 static void geometry_is_what_it_was(void **state)
 {
 	(void)state;
@@ -102,6 +128,13 @@ static void geometry_is_what_it_was(void **state)
 	assert_int_equal(FM_ZONE_DATA_OFF, 655360);
 	assert_int_equal(FM_ZONE_MAGIC, 0x454e4f5a);
 	assert_int_equal(FM_ZONE0_HEADER_OFF, 2048);
+	assert_int_equal(FM_CHUNK_LEN, 2097152);
+	assert_int_equal(FM_SECOND_OFF, 256);
+	assert_int_equal(FM_TINY_SECOND_OFF, 65024);
+	assert_int_equal(FM_TINY_NBLOCKS, 4064);
+	assert_int_equal(FM_COMPAT_TINY, 1);
+	assert_int_equal(FM_RO_COMPAT_SECOND, 1);
+	assert_int_equal(FM_INCOMPAT_ATOMIC, 1);
 }
 
 static void table_entries_are_packed_as_they_were(void **state)
@@ -125,6 +158,7 @@ int main(void)
 		cmocka_unit_test(super_fields_are_where_they_were),
 		cmocka_unit_test(writer_and_zone_fields_are_where_they_were),
 		cmocka_unit_test(root_fields_are_where_they_were),
+		cmocka_unit_test(intents_and_lanes_are_where_they_were),
 		cmocka_unit_test(geometry_is_what_it_was),
 		cmocka_unit_test(table_entries_are_packed_as_they_were),
 	};

@@ -134,6 +134,15 @@ int fmalloc_commit(struct fm_info *fi);
 int fm_trim(struct fm_info *fi);
 
 /*
+ * fm_prefetch: begin to read the whole pool into memory, in the order of the file.
+ * Without it a pool that is not in the page cache is read a page at a time, as the
+ * program comes by, which is right for looking things up here and there and slow
+ * for walking through most of it.  Returns when the reads are under way: 0, or -1
+ * with errno EINVAL.
+ */
+int fm_prefetch(struct fm_info *fi);
+
+/*
  * fmalloc_set_target: the calling thread's fmalloc(), and its fm_ptrs outside
  * of any pool, refer to `fi` from here on.  A thread that never chose a
  * target uses the one most recently set by any thread.  NULL: choose none.
@@ -268,6 +277,16 @@ int fm_root_set(struct fm_info *fi, const char *name, const void *ptr,
  * (no such root), EPROTOTYPE (another type), EINVAL, EEXIST, EUCLEAN as above.
  */
 void *fm_root_get(struct fm_info *fi, const char *name, const char *type);
+
+/*
+ * fm_root_alloc: the object of the root `name`, which is allocated, `size` bytes of
+ * zeroes, if there is no such root, or a null one.  As fmalloc_into(), in one step:
+ * a kill leaves no object without its root.  Type as of fm_root_set().
+ * Returns its address, or NULL with errno as fm_root_get() (but not ENOENT or 0) and
+ * fmalloc().
+ */
+void *fm_root_alloc(struct fm_info *fi, const char *name, size_t size,
+		    const char *type);
 
 /* fm_root_remove: forget the root; its object stays.  0, or -1: as above. */
 int fm_root_remove(struct fm_info *fi, const char *name);

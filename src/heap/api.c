@@ -122,7 +122,19 @@ int fmalloc_commit(struct fm_info *fi)
 	rc = map_sync(h);
 	if (rc < 0)
 		return fail(err_in(rc, "commit '%s'", h->path));
-	map_settle(h, space_used_end(h));
+	pagecache_settle(h, space_used_end(h));
+	return 0;
+}
+
+int fm_prefetch(struct fm_info *fi)
+{
+	struct fm_heap *h;
+	int rc;
+
+	rc = check_pool(fi, "fm_prefetch", false, &h);
+	if (rc < 0)
+		return fail(rc);
+	pagecache_prefetch(h, 0, heap_end(h));
 	return 0;
 }
 
@@ -453,6 +465,21 @@ void *fm_root_get(struct fm_info *fi, const char *name, const char *type)
 	}
 	errno = -rc;
 	return rc == 0 && off != 0 ? h->base + off : NULL;
+}
+
+void *fm_root_alloc(struct fm_info *fi, const char *name, size_t size, const char *type)
+{
+	uint64_t off = 0;
+	struct fm_heap *h;
+	int rc;
+
+	rc = check_pool(fi, "fm_root_alloc", true, &h);
+	if (rc < 0)
+		return fail_null(rc);
+	rc = root_alloc(h, name, size, type == NULL ? "" : type, &off);
+	if (rc < 0)
+		return fail_null(err_in(rc, "allocate a root of '%s'", h->path));
+	return h->base + off;
 }
 
 int fm_root_remove(struct fm_info *fi, const char *name)

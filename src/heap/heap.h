@@ -7,6 +7,7 @@
  *   2. fm_heap.lane_lock     which thread has which lane
  *   3. fm_heap.intent_lock   the intent of threads without one of their own
  *   4. fm_heap.shared_lock   the lane of threads without one of their own
+ *   (fm_heap.settle_lock has none inside, and is inside of none.)
  *   5. fm_heap.space_lock    the zone directory; getting space and giving it back
  *   6. fm_heap.page_lock     extents of pages
  *   7. fm_heap.loose[].lock  slabs of a size class that no lane has
@@ -65,7 +66,7 @@ _Static_assert(sizeof(struct slab) == 32, "slabs in cache lines");
 
 enum slab_where {
 	SLAB_NOWHERE,	/* loose, without free blocks */
-	SLAB_LOOSE,	/* loose, with free blocks: fm_heap.loose[] */
+	SLAB_LOOSE,	/* loose, perhaps with free blocks: fm_heap.loose[] */
 	SLAB_PARTIAL,	/* owned, with free blocks, or so it seemed */
 	SLAB_FULL,	/* owned, without */
 	SLAB_CURRENT	/* owned, and blocks are being taken from it */
@@ -115,22 +116,23 @@ struct fm_heap {
 				 * space: a bit each */
 	uint32_t nspare_zones;	/* atomic */
 	bool grown;		/* since the last commit; atomic */
-	uint64_t fresh_off;	/* page cache from here on may be in large
-				 * folios: see map_settle() */
+
+	pthread_mutex_t settle_lock;
+	uint64_t fresh_off;	/* what lies from here on came in large folios */
+	uint64_t settle_in, settle_every;	/* commits */
 
 	pthread_mutex_t page_lock;
-	struct zone *zones[FM_MAX_NZONES];	/* NULL: not normal, or not loaded */
 	struct zone *growable;	/* zones with unreserved pages at their end */
 	uint32_t load_next;	/* zones below are not all loaded yet */
 	uint32_t nzones_loaded;
 	uint32_t bins[NBINS];	/* first page of the first extent; 0: none */
 	uint64_t bins_used[2];	/* one bit a bin */
-	/* Of the zones that are loaded; the first two are atomic. */
+	/* Of the zones that are loaded; atomic, changed under page_lock. */
 	uint64_t nfree_pages;	/* in the bins */
 	uint64_t nbacked_pages;	/* in the bins or in extents */
 	uint64_t npeak_pages;	/* the most that were in extents, fading */
 	uint64_t ntrim_left;	/* free pages that the last space_trim() left, or
-				 * fewer since; atomic */
+				 * fewer since */
 	uint64_t nhole_chunks;
 
 	struct loose_slabs loose[SIZECLASS_N];
@@ -145,6 +147,10 @@ struct fm_heap {
 
 	pthread_mutex_t root_lock;
 	struct root_index roots;
+
+	/* Last, and all NULL in a closed pool: guarded by page_lock.  NULL: not
+	 * normal, or not loaded. */
+	struct zone *zones[FM_MAX_NZONES];
 };
 
 static inline uint64_t heap_end(const struct fm_heap *h)
@@ -201,8 +207,9 @@ void registry_end_open(void);
 /* Hold the registry's lock around finding a window and claiming it. */
 void registry_lock(void);
 void registry_unlock(void);
-/* Storage for the pool of a window, zeroed; it is never unmapped, so that a
- * stale struct fm_info can be recognised.  NULL: in use, or no memory. */
+/* Storage for the pool of a window: zero, or what a pool that was closed left.  It
+ * is never unmapped, so that a stale struct fm_info can be recognised.  NULL: in
+ * use, or no memory. */
 struct fm_heap *registry_storage(uint32_t window);
 void registry_add(struct fm_heap *h);
 void registry_remove(struct fm_heap *h);
@@ -217,16 +224,6 @@ void map_close(struct fm_heap *h);
 /* Make everything up to the heap's end durable; or a part. */
 int map_sync(struct fm_heap *h);
 int map_sync_part(struct fm_heap *h, uint64_t off, uint64_t len);
-
-/*
- * How the page cache holds the pool.  New space is best had in large folios: a
- * page fault for 2 MiB, and few misses of the TLB.  But the kernel writes whole
- * folios, so what is there to be updated is best had in single pages.  So what
- * a pool had when it was opened is read by single pages, what is added comes in
- * large folios, and map_settle() splits those up to `end` once they are on disk.
- */
-void map_advise(struct fm_heap *h);
-void map_settle(struct fm_heap *h, uint64_t end);
 
 /* Make the file have space for [off, off + len), whole pages, so that no store
  * there can fail for want of it.  The bytes there are not changed, zero if new;
@@ -245,6 +242,14 @@ void *map_anon(size_t len);
 void *map_anon_huge(size_t len);
 void *map_anon_sparse(size_t len);
 void map_anon_free(void *mem, size_t len);
+
+/* --- pagecache.c: in what pieces the page cache holds the pool ------------ */
+
+void pagecache_advise(struct fm_heap *h);
+/* What lies before `end` is on disk, and will be updated here and there. */
+void pagecache_settle(struct fm_heap *h, uint64_t end);
+/* Begin to read it, in the order of the file. */
+void pagecache_prefetch(struct fm_heap *h, uint64_t off, uint64_t len);
 
 /* --- zone.c: the zone directory, and zones in memory --------------------- */
 
@@ -392,6 +397,11 @@ void into_open(struct fm_heap *h);
 void into_close(struct fm_heap *h);
 /* Whether the page of intents is at off. */
 bool into_has_page(const struct fm_heap *h, uint64_t off);
+/* Begin a change of the word at where_off, after which old_off is no block any
+ * more: the intent, whose new_off alloc_block() stores; and end it. */
+struct fm_intent_disk *into_begin(struct fm_heap *h, uint64_t where_off,
+				  uint64_t old_off);
+void into_end(struct fm_heap *h, struct fm_intent_disk *intent);
 /* Of the pool pointer at where_off, which lies in the pool. */
 int into_alloc(struct fm_heap *h, uint64_t where_off, size_t size);
 int into_free(struct fm_heap *h, uint64_t where_off);
@@ -423,6 +433,9 @@ void pool_close(struct fm_heap *h);
 int root_set(struct fm_heap *h, const char *name, uint64_t off, const char *type);
 int root_get(struct fm_heap *h, const char *name, const char *type, uint64_t *off);
 int root_remove(struct fm_heap *h, const char *name);
+/* *off: the root's object, made if there is none. */
+int root_alloc(struct fm_heap *h, const char *name, size_t size, const char *type,
+	       uint64_t *off);
 /* *result: what the last call of fn returned. */
 int root_each(struct fm_heap *h,
 	      int (*fn)(const char *name, void *ptr, const char *type, void *arg),

@@ -113,7 +113,7 @@ void into_close(struct fm_heap *h)
 /* --- intents ------------------------------------------------------------------------ */
 
 /* The intent to use: the thread's own, or one that it must share. */
-static struct fm_intent_disk *begin(struct fm_heap *h)
+static struct fm_intent_disk *choose(struct fm_heap *h)
 {
 	const struct lane *lane = lane_get(h);
 	struct fm_intents_disk *page;
@@ -124,26 +124,28 @@ static struct fm_intent_disk *begin(struct fm_heap *h)
 	pthread_mutex_lock(&h->intent_lock);
 	if (h->intents == NULL && make_page(h) != NULL) {
 		pthread_mutex_unlock(&h->intent_lock);
-		return begin(h);
+		return choose(h);
 	}
 	return &h->super->intent;
 }
 
-/* Nothing is under way any more. */
-static void end(struct fm_heap *h, struct fm_intent_disk *intent)
+struct fm_intent_disk *into_begin(struct fm_heap *h, uint64_t where_off,
+				  uint64_t old_off)
 {
-	store(&intent->where_off, 0);
-	if (intent == &h->super->intent)
-		pthread_mutex_unlock(&h->intent_lock);
-}
+	struct fm_intent_disk *intent = choose(h);
 
-/* A change of the pointer begins, after which old_off is no block any more. */
-static void arm(struct fm_intent_disk *intent, uint64_t where_off, uint64_t old_off)
-{
 	store(&intent->value, 0);
 	store(&intent->new_off, 0);
 	store(&intent->old_off, old_off);
 	store(&intent->where_off, where_off);
+	return intent;
+}
+
+void into_end(struct fm_heap *h, struct fm_intent_disk *intent)
+{
+	store(&intent->where_off, 0);
+	if (intent == &h->super->intent)
+		pthread_mutex_unlock(&h->intent_lock);
 }
 
 /* --- what is done so ----------------------------------------------------------------- */
@@ -155,14 +157,13 @@ static uint64_t *pointer_at(const struct fm_heap *h, uint64_t where_off)
 
 int into_alloc(struct fm_heap *h, uint64_t where_off, size_t size)
 {
-	struct fm_intent_disk *intent = begin(h);
+	struct fm_intent_disk *intent = into_begin(h, where_off, 0);
 	int rc;
 
-	arm(intent, where_off, 0);
 	rc = alloc_block(h, size, 16, &intent->new_off);
 	if (rc == 0)
 		store(pointer_at(h, where_off), intent->new_off);
-	end(h, intent);
+	into_end(h, intent);
 	return rc;
 }
 
@@ -185,21 +186,19 @@ int into_free(struct fm_heap *h, uint64_t where_off)
 	rc = referent(h, where_off, &off);
 	if (rc < 0 || off == 0)
 		return rc;
-	intent = begin(h);
-	arm(intent, where_off, off);
+	intent = into_begin(h, where_off, off);
 	store(pointer_at(h, where_off), 0);
 	rc = alloc_free(h, off, &intent->where_off);
-	end(h, intent);
+	into_end(h, intent);
 	return rc;
 }
 
 static int move(struct fm_heap *h, uint64_t where_off, uint64_t off, size_t size)
 {
 	uint64_t have = alloc_usable(h, off);
-	struct fm_intent_disk *intent = begin(h);
+	struct fm_intent_disk *intent = into_begin(h, where_off, off);
 	int rc;
 
-	arm(intent, where_off, off);
 	rc = alloc_block(h, size, 16, &intent->new_off);
 	if (rc == 0) {
 		memcpy(h->base + intent->new_off, h->base + off,
@@ -207,7 +206,7 @@ static int move(struct fm_heap *h, uint64_t where_off, uint64_t off, size_t size
 		store(pointer_at(h, where_off), intent->new_off);
 		rc = alloc_free(h, off, &intent->where_off);
 	}
-	end(h, intent);
+	into_end(h, intent);
 	return rc;
 }
 

@@ -137,33 +137,26 @@ static void make_loose(struct fm_heap *h, struct loose_slabs *loose, uint32_t nu
 	set_owner(s, LOOSE);
 }
 
-/* The lock of the class is held. */
-static void take_loose(struct fm_heap *h, struct loose_slabs *loose, struct lane *lane,
-		       uint32_t number)
-{
-	struct slab *s = &h->slab[number];
-
-	if (s->where == SLAB_LOOSE)
-		unlink_slab(h->slab, &loose->first, number);
-	set_owner(s, lane->number);
-}
-
-/* Let the lane have a loose slab of the class, if there is one. */
+/* Let the lane have a loose slab of the class with free blocks, if there is one. */
 static bool adopt(struct fm_heap *h, struct lane *lane, unsigned cls)
 {
 	struct loose_slabs *loose = &h->loose[cls];
-	uint32_t number;
+	uint32_t number = 0;
 
 	if (__atomic_load_n(&loose->first, __ATOMIC_ACQUIRE) == 0)
 		return false;
 	pthread_mutex_lock(&loose->lock);
-	number = loose->first;
+	while ((number = loose->first) != 0) {
+		unlink_slab(h->slab, &loose->first, number);
+		slab_absorb(h, number);
+		if (h->slab[number].nfree > 0)
+			break;
+	}
 	if (number != 0)
-		take_loose(h, loose, lane, number);
+		set_owner(&h->slab[number], lane->number);
 	pthread_mutex_unlock(&loose->lock);
 	if (number == 0)
 		return false;
-	slab_absorb(h, number);
 	file(h->slab, lane, number);
 	return true;
 }
@@ -177,13 +170,15 @@ static void claim(struct fm_heap *h, struct lane *lane, uint32_t number, unsigne
 
 	pthread_mutex_lock(&loose->lock);
 	mine = s->owner == LOOSE && s->geometry == sizeclass_geometry[cls];
-	if (mine)
-		take_loose(h, loose, lane, number);
+	if (mine) {
+		if (s->where == SLAB_LOOSE)
+			unlink_slab(h->slab, &loose->first, number);
+		slab_absorb(h, number);
+		set_owner(s, lane->number);
+	}
 	pthread_mutex_unlock(&loose->lock);
-	if (!mine)
-		return;
-	slab_absorb(h, number);
-	file(h->slab, lane, number);
+	if (mine)
+		file(h->slab, lane, number);
 }
 
 /* Others freed blocks of a slab that was owned then, and is loose now. */
@@ -212,6 +207,7 @@ static void drop_loose(struct fm_heap *h, unsigned cls)
 	pthread_mutex_lock(&loose->lock);
 	for (number = loose->first; number != 0; number = next) {
 		next = h->slab[number].next;
+		slab_absorb(h, number);
 		if (!is_empty(&h->slab[number]))
 			continue;
 		unlink_slab(h->slab, &loose->first, number);
@@ -784,15 +780,21 @@ void lane_close(struct fm_heap *h)
 	uint32_t i;
 
 	for (i = 1; i <= SHARED_LANE; i++)
-		if (h->lane[i] != NULL && h->writable)
+		if (h->lane[i] != NULL)
 			retire(h, h->lane[i]);
+	for (cls = 0; cls < SIZECLASS_N; cls++)
+		drop_loose(h, cls);
+}
+
+void lane_destroy(struct fm_heap *h)
+{
+	unsigned cls;
+	uint32_t i;
+
 	for (i = 1; i <= SHARED_LANE; i++)
 		map_anon_free(h->lane[i], sizeof(struct lane));
-	for (cls = 0; cls < SIZECLASS_N; cls++) {
-		if (h->writable)
-			drop_loose(h, cls);
+	for (cls = 0; cls < SIZECLASS_N; cls++)
 		pthread_mutex_destroy(&h->loose[cls].lock);
-	}
 	pthread_mutex_destroy(&h->shared_lock);
 	pthread_mutex_destroy(&h->lane_lock);
 }

@@ -65,8 +65,9 @@ extern __thread struct tcache tcache
 	__attribute__((tls_model("initial-exec"), visibility("hidden")));
 
 void lane_open(struct fm_heap *h);
-/* Nobody has a lane any more; empty slabs are given back. */
+/* A writer closes: nobody has a lane any more; empty slabs are given back. */
 void lane_close(struct fm_heap *h);
+void lane_destroy(struct fm_heap *h);
 
 /* The calling thread's lane of the pool; NULL: too many threads, or no memory. */
 struct lane *lane_get(struct fm_heap *h);

@@ -39,20 +39,20 @@ static ssize_t slurp(const char *path, char *buf, size_t len)
 
 static int get_boot_id(uint8_t id[16])
 {
+	static const char digits[] = "0123456789abcdef";
+	const char *p, *digit;
 	char text[64];
 	ssize_t n;
 	int i = 0;
-	char *p;
 
 	n = slurp("/proc/sys/kernel/random/boot_id", text, sizeof(text));
 	if (n < 0)
 		return n;
 	for (p = text; *p != '\0' && i < 32; p++) {
-		unsigned v;
-
-		if (sscanf((char[2]){ *p, '\0' }, "%1x", &v) != 1)
-			continue;
-		id[i / 2] = i % 2 ? id[i / 2] | v : v << 4;
+		digit = strchr(digits, *p);
+		if (digit == NULL)
+			continue;	/* a hyphen */
+		id[i / 2] = i % 2 ? id[i / 2] | (digit - digits) : (digit - digits) << 4;
 		i++;
 	}
 	return i == 32 ? 0 : -EINVAL;

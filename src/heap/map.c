@@ -31,11 +31,6 @@
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
-#ifndef MADV_COLD
-#define MADV_COLD 20
-#endif
-
-#define SETTLE_STEP (UINT64_C(64) << 10)
 
 /*
  * The file, opened once more: a mapping keeps its open file description alive,
@@ -144,36 +139,7 @@ int map_sync(struct fm_heap *h)
 	return map_sync_part(h, 0, end);
 }
 
-/* --- the page cache -------------------------------------------------------------- */
-
-/* Advice only: a kernel that does not know it does without. */
-void map_advise(struct fm_heap *h)
-{
-	uint64_t old = align_up(heap_end(h), FM_CHUNK_LEN);
-
-	h->fresh_off = old;
-	madvise(h->base, old, MADV_RANDOM);
-	if (old < h->map_len)
-		madvise(h->base + old, h->map_len - old, MADV_HUGEPAGE);
-}
-
-void map_settle(struct fm_heap *h, uint64_t end)
-{
-	uint64_t off = h->fresh_off, from;
-
-	if (end <= off)
-		return;
-	h->fresh_off = end;
-	madvise(h->base + off, end - off, MADV_NOHUGEPAGE);
-	madvise(h->base + off, end - off, MADV_RANDOM);
-	/*
-	 * To say that a part of a folio is cold makes the kernel split it, if it
-	 * is clean.  A step is as long as the shortest folio that readahead makes
-	 * of the end of a file.
-	 */
-	for (from = off; from < end; from += SETTLE_STEP)
-		madvise(h->base + from, FM_PAGE_LEN, MADV_COLD);
-}
+/* --- space ----------------------------------------------------------------------- */
 
 /* Whether the page reads as zeroes: then it may be a hole; or -errno. */
 static int page_is_zero(int fd, uint64_t off)

@@ -57,6 +57,7 @@ static void enter(struct fm_heap *h, enum fm_extent_kind kind, unsigned cls,
 		  uint32_t page, uint32_t npages, uint64_t *off)
 {
 	struct zone *z = zone_of_page(h, page);
+	uint64_t nused = h->nbacked_pages - h->nfree_pages;
 
 	if (kind == FM_EXTENT_SLAB)
 		slab_prepare(h, (uint64_t)page << FM_PAGE_SHIFT, cls);
@@ -64,8 +65,8 @@ static void enter(struct fm_heap *h, enum fm_extent_kind kind, unsigned cls,
 	__atomic_store_n(off, (uint64_t)page << FM_PAGE_SHIFT, __ATOMIC_RELEASE);
 	__atomic_store_n(&z->table[page_in_zone(page)],
 			 FM_EXTENT(kind, cls, npages), __ATOMIC_RELEASE);
-	if (h->nbacked_pages - h->nfree_pages > h->npeak_pages)
-		h->npeak_pages = h->nbacked_pages - h->nfree_pages;
+	if (nused > h->npeak_pages)
+		__atomic_store_n(&h->npeak_pages, nused, __ATOMIC_RELAXED);
 }
 
 int pages_alloc(struct fm_heap *h, enum fm_extent_kind kind, unsigned cls,

@@ -241,7 +241,7 @@ static int try_window(int fd, int flags, uint64_t size, uint32_t w,
 
 	if (h == NULL)
 		return -EEXIST;
-	memset(h, 0, sizeof(*h));
+	memset(h, 0, offsetof(struct fm_heap, zones));
 	h->window = w;
 	h->fd = fd;
 	h->writable = !(flags & FM_RDONLY);
@@ -347,7 +347,7 @@ static int start_writing(struct fm_heap *h, int flags)
 		rc = settle_home(h, flags);
 	if (rc < 0)
 		return rc;
-	map_advise(h);
+	pagecache_advise(h);
 	settle_rootpage(h);
 	rc = legacy_open(h);
 	if (rc == 0)
@@ -374,6 +374,7 @@ static int start_heap(struct fm_heap *h, const char *path, int flags)
 static void unmap(struct fm_heap *h)
 {
 	into_close(h);
+	lane_destroy(h);
 	zone_close(h);
 	map_anon_free(h->slab, slabs_len(h));
 	map_close(h);
@@ -462,9 +463,9 @@ void pool_close(struct fm_heap *h)
 	int state = cancel_disable();
 
 	registry_lock();
-	lane_close(h);
 	registry_remove(h);
 	if (h->writable) {
+		lane_close(h);
 		space_trim(h, 1 + (h->nbacked_pages - h->nfree_pages) / CLOSED_SLACK);
 		space_shrink(h);
 		lock_unsign(&h->super->writer);

@@ -301,10 +301,13 @@ static int add_page(struct fm_heap *h)
 	return rc;
 }
 
+/* Fill a free slot.  If there is an intent, that the object belongs to the slot
+ * hangs on its first word. */
 static void fill_slot(struct fm_heap *h, uint64_t slot_off, const char *name,
-		      uint64_t off, const char *type)
+		      uint64_t off, const char *type, struct fm_intent_disk *intent)
 {
 	struct fm_root_disk *slot = slot_at(h, slot_off);
+	uint64_t word;
 	struct fm_root_disk new = {
 		.seq = ++h->roots.seq,
 		.off = off,
@@ -315,27 +318,39 @@ static void fill_slot(struct fm_heap *h, uint64_t slot_off, const char *name,
 	strcpy(new.type, type);
 	new.crc = rootscan_slot_crc(&new);
 	memcpy(slot, &new, sizeof(new));
+	if (intent != NULL) {
+		new.state = FM_ROOT_USED;
+		memcpy(&word, &new, sizeof(word));
+		__atomic_store_n(&intent->where_off, slot_off, __ATOMIC_RELEASE);
+		__atomic_store_n(&intent->value, word, __ATOMIC_RELEASE);
+	}
 	set_state(slot, FM_ROOT_USED);
 }
 
-static int set_locked(struct fm_heap *h, const char *name, uint64_t off,
-		      const char *type)
+/* Make room for another root. */
+static int reserve_slot(struct fm_heap *h)
 {
-	struct root_index *ri = &h->roots;
-	uint32_t hash = hash_name(name);
-	uint64_t slot, old;
-	size_t i;
 	int rc;
 
 	rc = index_make(h, true);
 	if (rc == 0)
 		rc = index_reserve(h);
-	if (rc == 0 && ri->nfree == 0)
+	if (rc == 0 && h->roots.nfree == 0)
 		rc = add_page(h);
-	if (rc < 0)
-		return rc;
+	return rc;
+}
+
+/* There is room. */
+static int set_reserved(struct fm_heap *h, const char *name, uint64_t off,
+			const char *type, struct fm_intent_disk *intent)
+{
+	struct root_index *ri = &h->roots;
+	uint32_t hash = hash_name(name);
+	uint64_t slot, old;
+	size_t i;
+
 	slot = ri->free_off[--ri->nfree];
-	fill_slot(h, slot, name, off, type);
+	fill_slot(h, slot, name, off, type, intent);
 	i = index_find(h, name, hash);
 	old = ri->slot_off[i];
 	ri->slot_off[i] = slot;
@@ -407,7 +422,80 @@ int root_set(struct fm_heap *h, const char *name, uint64_t off, const char *type
 	if (rc < 0)
 		return rc;
 	pthread_mutex_lock(&h->root_lock);
-	rc = set_locked(h, name, off, type);
+	rc = reserve_slot(h);
+	if (rc == 0)
+		rc = set_reserved(h, name, off, type, NULL);
+	pthread_mutex_unlock(&h->root_lock);
+	return rc;
+}
+
+/* Copy the slot of the name: 0, or -errno. */
+static int find_root(struct fm_heap *h, const char *name, struct fm_root_disk *found)
+{
+	uint64_t off = 0;
+	int rc;
+
+	rc = index_make(h, false);
+	if (rc == 0)
+		off = h->roots.slot_off[index_find(h, name, hash_name(name))];
+	if (off != 0)
+		*found = *slot_at(h, off);
+	else if (rc >= 0)
+		rc = no_root(&h->roots, name);
+	if (!h->writable)
+		root_close(h);
+	return rc;
+}
+
+static int wrong_type(const struct fm_root_disk *slot, const char *type)
+{
+	return err_set(EPROTOTYPE, "root '%.*s' has type '%.*s', not '%s'",
+		       FM_ROOT_NAME_LEN, slot->name, FM_ROOT_TYPE_LEN, slot->type, type);
+}
+
+/* A zeroed object for a root that is not there, in one step: until the root is the
+ * object is nobody's. */
+static int alloc_locked(struct fm_heap *h, const char *name, size_t size,
+			const char *type, uint64_t *off)
+{
+	struct fm_intent_disk *intent;
+	int rc;
+
+	rc = reserve_slot(h);
+	if (rc < 0)
+		return rc;
+	intent = into_begin(h, FM_APP_OFF, 0);
+	/* No word has this value: see fill_slot(). */
+	__atomic_store_n(&intent->value, UINT64_MAX, __ATOMIC_RELEASE);
+	rc = alloc_block(h, size, 16, &intent->new_off);
+	if (rc == 0) {
+		*off = intent->new_off;
+		memset(h->base + *off, 0, size);
+		rc = set_reserved(h, name, *off, type, intent);
+	}
+	into_end(h, intent);
+	return rc;
+}
+
+int root_alloc(struct fm_heap *h, const char *name, size_t size, const char *type,
+	       uint64_t *off)
+{
+	struct fm_root_disk slot;
+	int rc;
+
+	rc = check_name(name);
+	if (rc == 0)
+		rc = check_text("type of a root", type, 0, FM_ROOT_TYPE_MAX);
+	if (rc < 0)
+		return rc;
+	pthread_mutex_lock(&h->root_lock);
+	rc = find_root(h, name, &slot);
+	if (rc == 0 && strcmp(type, slot.type) != 0)
+		rc = wrong_type(&slot, type);
+	else if (rc == 0 && slot.off != 0)
+		*off = slot.off;
+	else if (rc == 0 || rc == -ENOENT)
+		rc = alloc_locked(h, name, size, type, off);
 	pthread_mutex_unlock(&h->root_lock);
 	return rc;
 }
@@ -447,24 +535,6 @@ int root_has_page(struct fm_heap *h, uint64_t off)
 
 /* --- reading ----------------------------------------------------------------------- */
 
-/* Copy the slot of the name: 0, or -errno. */
-static int find_root(struct fm_heap *h, const char *name, struct fm_root_disk *found)
-{
-	uint64_t off = 0;
-	int rc;
-
-	rc = index_make(h, false);
-	if (rc == 0)
-		off = h->roots.slot_off[index_find(h, name, hash_name(name))];
-	if (off != 0)
-		*found = *slot_at(h, off);
-	else if (rc >= 0)
-		rc = no_root(&h->roots, name);
-	if (!h->writable)
-		root_close(h);
-	return rc;
-}
-
 int root_get(struct fm_heap *h, const char *name, const char *type, uint64_t *off)
 {
 	struct fm_root_disk slot;
@@ -483,8 +553,7 @@ int root_get(struct fm_heap *h, const char *name, const char *type, uint64_t *of
 	if (slot.crc != rootscan_slot_crc(&slot))
 		return err_set(EUCLEAN, "the pool is damaged: bad root '%s'", name);
 	if (type != NULL && strcmp(type, slot.type) != 0)
-		return err_set(EPROTOTYPE, "root '%s' has type '%s', not '%s'", name,
-			       slot.type, type);
+		return wrong_type(&slot, type);
 	*off = slot.off;
 	return 0;
 }

@@ -74,9 +74,10 @@ void slab_absorb(struct fm_heap *h, uint32_t number)
 	unsigned cls = sizeclass_geometry_class(s->geometry);
 	uint64_t *first = slab_bitmap(h, slab_off(number)), mask, freed;
 	uint64_t *second = second_of(h, slab_off(number), cls);
-	uint32_t nfree = 0, w;
+	uint32_t nfree = 0, nwords = nwords_of(h, cls), w;
+	uint64_t free_bits;
 
-	for (w = 0; w < nwords_of(h, cls); w++) {
+	for (w = 0; w < nwords; w++) {
 		mask = slab_mask(h, cls, w);
 		freed = second != NULL ? __atomic_load_n(&second[w], __ATOMIC_SEQ_CST) : 0;
 		/* Looked at after the word: who set a bit had pinned the slab. */
@@ -85,12 +86,15 @@ void slab_absorb(struct fm_heap *h, uint32_t number)
 					 __ATOMIC_RELEASE);
 			__atomic_fetch_and(&second[w], ~freed, __ATOMIC_RELEASE);
 		}
-		nfree += __builtin_popcountll(~load(&first[w]) & mask);
+		free_bits = ~load(&first[w]) & mask;
+		if (free_bits != 0)
+			nfree += __builtin_popcountll(free_bits);
 	}
 	s->nfree = nfree;
 	s->hint = 0;
 }
 
+/* What is free in it is counted when somebody wants to have it. */
 void slab_load(struct fm_heap *h, uint64_t off, unsigned cls)
 {
 	uint32_t number = slab_number(off);
@@ -98,8 +102,7 @@ void slab_load(struct fm_heap *h, uint64_t off, unsigned cls)
 	struct slab *s = &h->slab[number];
 
 	set_up(h, off, cls);
-	slab_absorb(h, number);
-	if (s->nfree == 0 || !slab_has_second(h, cls))
+	if (!slab_has_second(h, cls))
 		return;
 	pthread_mutex_lock(&loose->lock);
 	s->where = SLAB_LOOSE;

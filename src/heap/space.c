@@ -463,7 +463,8 @@ uint64_t space_trim(struct fm_heap *h, uint64_t keep)
 					 (nfree - keep) / FM_CHUNK_NPAGES + 1);
 	}
 	pthread_mutex_lock(&h->page_lock);
-	h->npeak_pages -= h->npeak_pages / 4;
+	__atomic_store_n(&h->npeak_pages, h->npeak_pages - h->npeak_pages / 4,
+			 __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&h->page_lock);
 	__atomic_store_n(&h->ntrim_left, nidle(h), __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&h->space_lock);

@@ -167,6 +167,7 @@ int zone_open(struct fm_heap *h)
 	int rc;
 
 	pthread_mutex_init(&h->space_lock, NULL);
+	pthread_mutex_init(&h->settle_lock, NULL);
 	pthread_mutex_init(&h->page_lock, NULL);
 	h->load_next = heap_nzones(h);
 	/* A reader needs none of it, and a writer beside it may be changing it. */
@@ -186,6 +187,7 @@ void zone_close(struct fm_heap *h)
 		if (h->zones[i] != NULL)
 			zone_forget(h, h->zones[i]);
 	pthread_mutex_destroy(&h->page_lock);
+	pthread_mutex_destroy(&h->settle_lock);
 	pthread_mutex_destroy(&h->space_lock);
 }
 

@@ -9,6 +9,7 @@
 #include "heap/error.h"
 #include "heap/heap.h"
 #include "heap/lane.h"
+#include "heap/memtool.h"
 
 #define NO_CLASS SIZECLASS_N
 
@@ -20,7 +21,7 @@ static unsigned class_for(const struct fm_heap *h, size_t size, size_t align)
 
 	if (size > SIZECLASS_MAX || align > FM_SLAB_LEN)
 		return NO_CLASS;
-	cls = sizeclass_of(size == 0 ? 1 : size);
+	cls = sizeclass_of(size);
 	if (!slab_has_second(h, cls))
 		cls++;
 	if (align > 16)
@@ -34,7 +35,8 @@ static uint64_t npages_of(uint64_t size)
 	return (size + FM_PAGE_LEN - 1) >> FM_PAGE_SHIFT;
 }
 
-int alloc_block(struct fm_heap *h, size_t size, size_t align, uint64_t *off)
+/* size is not 0. */
+static int allocate(struct fm_heap *h, size_t size, size_t align, uint64_t *off)
 {
 	unsigned cls = class_for(h, size, align);
 
@@ -42,11 +44,19 @@ int alloc_block(struct fm_heap *h, size_t size, size_t align, uint64_t *off)
 		return lane_alloc(h, cls, off);
 	if (align < FM_PAGE_LEN)
 		align = FM_PAGE_LEN;
-	size += size == 0;
 	if (pages_hold(size, align))
 		return pages_alloc(h, FM_EXTENT_RUN, 0, npages_of(size),
 				   align >> FM_PAGE_SHIFT, off);
 	return huge_alloc(h, size, align, off);
+}
+
+int alloc_block(struct fm_heap *h, size_t size, size_t align, uint64_t *off)
+{
+	int rc = allocate(h, size + (size == 0), align, off);
+
+	if (rc == 0 && memtool_active)
+		memtool_block(h->base + *off, size, alloc_usable(h, *off));
+	return rc;
 }
 
 static bool is_small(const struct fm_heap *h, uint64_t off)
@@ -67,8 +77,11 @@ static void trim_if_much(struct fm_heap *h)
 
 int alloc_free(struct fm_heap *h, uint64_t off, uint64_t *done)
 {
+	uint64_t usable = memtool_active ? alloc_usable(h, off) : 0;
 	int rc;
 
+	/* Before another thread can have it. */
+	memtool_free(h->base + off, usable);
 	if (is_small(h, off)) {
 		rc = lane_free(h, off, done);
 	} else {
@@ -106,7 +119,7 @@ uint64_t alloc_usable(const struct fm_heap *h, uint64_t off)
 	return huge_len(h, off);
 }
 
-bool alloc_resize(struct fm_heap *h, uint64_t off, size_t size)
+static bool resize(struct fm_heap *h, uint64_t off, size_t size)
 {
 	uint64_t usable = alloc_usable(h, off);
 
@@ -119,4 +132,14 @@ bool alloc_resize(struct fm_heap *h, uint64_t off, size_t size)
 		return huge_resize(h, off, size) == 0;
 	return pages_hold(size, FM_PAGE_LEN) &&
 	       pages_resize(h, off, npages_of(size)) == 0;
+}
+
+bool alloc_resize(struct fm_heap *h, uint64_t off, size_t size)
+{
+	bool done = resize(h, off, size);
+
+	if (memtool_active)
+		memtool_resized(h->base + off, done ? size : alloc_usable(h, off),
+				alloc_usable(h, off));
+	return done;
 }

@@ -13,6 +13,7 @@
 #include "heap/error.h"
 #include "heap/heap.h"
 #include "heap/lane.h"
+#include "heap/memtool.h"
 
 #define ALIGN_MAX (32ull << 20)
 
@@ -181,7 +182,7 @@ static void warm_tcache(struct fm_heap *h)
 {
 	uint64_t epoch = __atomic_load_n(&registry_epoch, __ATOMIC_ACQUIRE);
 
-	if (h == NULL || !h->writable || h != registry_target())
+	if (h == NULL || !h->writable || h != registry_target() || memtool_active)
 		return;
 	tcache.lane = lane_get(h);
 	if (tcache.lane == NULL)
@@ -351,6 +352,8 @@ size_t fmalloc_usable_size(const void *ptr)
 	rc = find_block(ptr, "fmalloc_usable_size", &h, &off);
 	if (rc == 0) {
 		len = alloc_usable(h, off);
+		/* All of it may be used, now that the program knows. */
+		memtool_resized((void *)ptr, len, len);
 		if (len == 0)
 			rc = not_a_block(h, "fmalloc_usable_size", off);
 	}

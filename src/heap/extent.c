@@ -26,11 +26,27 @@ static uint32_t span_of(const struct fm_heap *h, uint32_t page)
 	return zone_of_page(h, page)->span[page_in_zone(page)];
 }
 
-/* Counters are stored atomically: space_wants_trim() looks at any time. */
-static void count_free(struct fm_heap *h, struct zone *z, int64_t more)
+/* Whole chunks among pages of a zone. */
+static uint32_t nchunks_in(uint32_t p, uint32_t npages)
 {
-	z->nfree += more;
-	__atomic_store_n(&h->nfree_pages, h->nfree_pages + more, __ATOMIC_RELAXED);
+	uint32_t first = (p + FM_CHUNK_NPAGES - 1) / FM_CHUNK_NPAGES;
+	uint32_t end = (p + npages) / FM_CHUNK_NPAGES;
+
+	return end > first ? end - first : 0;
+}
+
+static void count(uint64_t *counter, int64_t more)
+{
+	/* Atomic for space_wants_trim(), which looks at any time. */
+	__atomic_store_n(counter, *counter + more, __ATOMIC_RELAXED);
+}
+
+static void count_free(struct fm_heap *h, struct zone *z, uint32_t p, uint32_t npages,
+		       int sign)
+{
+	z->nfree += sign * (int64_t)npages;
+	count(&h->nfree_pages, sign * (int64_t)npages);
+	count(&h->nfree_chunks, sign * (int64_t)nchunks_in(p, npages));
 }
 
 static void list_add(struct fm_heap *h, uint32_t page, uint32_t npages)
@@ -48,7 +64,7 @@ static void list_add(struct fm_heap *h, uint32_t page, uint32_t npages)
 		zone_of_page(h, next)->prev[page_in_zone(next)] = page;
 	h->bins[bin] = page;
 	h->bins_used[bin / 64] |= 1ull << bin % 64;
-	count_free(h, z, npages);
+	count_free(h, z, p, npages, 1);
 }
 
 uint32_t extent_remove(struct fm_heap *h, uint32_t page)
@@ -68,7 +84,7 @@ uint32_t extent_remove(struct fm_heap *h, uint32_t page)
 		h->bins_used[bin / 64] &= ~(1ull << bin % 64);
 	z->span[p] = 0;
 	z->span[p + npages - 1] = 0;
-	count_free(h, z, -(int64_t)npages);
+	count_free(h, z, p, npages, -1);
 	return npages;
 }
 

@@ -129,10 +129,9 @@ struct fm_heap {
 	uint64_t bins_used[2];	/* one bit a bin */
 	/* Of the zones that are loaded; atomic, changed under page_lock. */
 	uint64_t nfree_pages;	/* in the bins */
+	uint64_t nfree_chunks;	/* whole ones among them */
 	uint64_t nbacked_pages;	/* in the bins or in extents */
 	uint64_t npeak_pages;	/* the most that were in extents, fading */
-	uint64_t ntrim_left;	/* free pages that the last space_trim() left, or
-				 * fewer since */
 	uint64_t nhole_chunks;
 
 	struct loose_slabs loose[SIZECLASS_N];
@@ -298,12 +297,11 @@ void huge_drop(struct fm_heap *h, uint64_t off);
 
 /* Get the space that the pool was promised, should any be missing. */
 int space_claim(struct fm_heap *h);
-/* If so much is free that some should be given back: how many free pages to
- * keep; else UINT64_MAX. */
-uint64_t space_wants_trim(struct fm_heap *h);
-/* Give free chunks of loaded zones back until no more than `keep` free pages are
- * left, as far as that goes.  The bytes given back. */
-uint64_t space_trim(struct fm_heap *h, uint64_t keep);
+/* If so much is free that some should be given back: how many free chunks to keep;
+ * else UINT64_MAX. */
+uint64_t space_wants_trim(const struct fm_heap *h);
+/* Give free chunks of loaded zones back until no more than `keep` are left. */
+void space_trim(struct fm_heap *h, uint64_t keep);
 /* Let the heap and the file end where the last block does, if that saves much.
  * Nobody else uses the pool any more. */
 void space_shrink(struct fm_heap *h);
@@ -387,7 +385,8 @@ int alloc_free(struct fm_heap *h, uint64_t off, uint64_t *done);
 void alloc_drop(struct fm_heap *h, uint64_t off);
 /* Usable bytes of the block at off, 0 if no block starts there. */
 uint64_t alloc_usable(const struct fm_heap *h, uint64_t off);
-/* Let the allocated block at off have size bytes in place; false: it must move. */
+/* Let the allocated block at off have size bytes in place; false: it must move, and
+ * all that it has may be copied. */
 bool alloc_resize(struct fm_heap *h, uint64_t off, size_t size);
 
 /* --- into.c: a block and the pointer to it, changed in one step ----------- */

@@ -12,6 +12,7 @@
 
 #include "common/align.h"
 #include "heap/error.h"
+#include "heap/memtool.h"
 #include "heap/zone.h"
 
 static int alloc_locked(struct fm_heap *h, struct fm_zone_disk disk, uint64_t *off)
@@ -30,6 +31,7 @@ static int alloc_locked(struct fm_heap *h, struct fm_zone_disk disk, uint64_t *o
 	for (i = 0; i < n; i++)
 		zone_set_spare(h, index + i, false);
 	zone_raise_end(h, base + len);
+	memtool_ours(h->base + base, disk.huge_off);
 	zone_write_header(h, index, disk);
 	for (i = 1; i < n; i++)
 		zone_set_kind(h, index + i, FM_ZONE_HUGE_MORE);

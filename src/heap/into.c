@@ -34,11 +34,13 @@ static uint32_t crc_of(const struct fm_intents_disk *page)
 
 static bool page_sound(const struct fm_heap *h, uint64_t off)
 {
-	const struct fm_intents_disk *page = (void *)(h->base + off);
+	const struct fm_intents_disk *page;
 
-	return off % FM_PAGE_LEN == 0 &&
-	       zone_entry(h, off) == FM_EXTENT(FM_EXTENT_META, 0, FM_INTENTS_NPAGES) &&
-	       page->magic == FM_INTENTS_MAGIC && page->self_off == off &&
+	if (off % FM_PAGE_LEN != 0 ||
+	    zone_entry(h, off) != FM_EXTENT(FM_EXTENT_META, 0, FM_INTENTS_NPAGES))
+		return false;
+	page = (struct fm_intents_disk *)(h->base + off);
+	return page->magic == FM_INTENTS_MAGIC && page->self_off == off &&
 	       page->crc == crc_of(page);
 }
 

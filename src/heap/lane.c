@@ -16,6 +16,7 @@
 
 #include "heap/error.h"
 #include "heap/lane.h"
+#include "heap/memtool.h"
 
 __thread struct tcache tcache;
 
@@ -107,13 +108,13 @@ static bool is_empty(const struct slab *s)
 	return s->nfree == s->nblocks;
 }
 
-/* Give a partial slab back if it is empty and there is another; `all`: in any
- * case. */
-static void drop_if_empty(struct fm_heap *h, struct lane *lane, uint32_t number, bool all)
+/* Give a partial slab back if it is empty.  (The current one stays, so that a block
+ * that comes and goes does not take a slab along.) */
+static void drop_if_empty(struct fm_heap *h, struct lane *lane, uint32_t number)
 {
 	struct slab *s = &h->slab[number];
 
-	if (!is_empty(s) || (!all && s->prev == 0 && s->next == 0))
+	if (!is_empty(s))
 		return;
 	unlink_slab(h->slab, list_of(lane, s), number);
 	forget_recent(&lane->cls[class_of(s)], number);
@@ -273,7 +274,7 @@ static void absorb_list(struct fm_heap *h, struct lane *lane, uint32_t number)
 			slab_absorb(h, number);
 			file(h->slab, lane, number);
 			if (s->where == SLAB_PARTIAL)
-				drop_if_empty(h, lane, number, false);
+				drop_if_empty(h, lane, number);
 		}
 	}
 }
@@ -508,6 +509,16 @@ static uint64_t peek(const struct fm_heap *h, struct lane_class *c)
 	return c->block - h->base + (uint64_t)__builtin_ctzll(free_bits) * c->size;
 }
 
+/* What is freed is not to be used again soon: go on behind the block. */
+static void use_late(const struct fm_heap *h, struct lane_class *c, uint64_t off)
+{
+	uint64_t i = (off - (c->block - h->base)) / c->size;
+
+	memset(c->recent, 0, sizeof(c->recent));
+	if (slab_number(off) == c->slab && i < 64)
+		c->mask &= i == 63 ? 0 : UINT64_MAX << (i + 1);
+}
+
 int lane_alloc(struct fm_heap *h, unsigned cls, uint64_t *off)
 {
 	struct lane *lane = lane_begin(h);
@@ -525,6 +536,8 @@ int lane_alloc(struct fm_heap *h, unsigned cls, uint64_t *off)
 		__atomic_store_n(off, next, __ATOMIC_RELEASE);
 		if (lane_take_recent(h->base, h->slab, c) == NULL)
 			lane_take_next(c);
+		if (memtool_active)
+			use_late(h, c, next);
 	}
 	lane_end(h, lane);
 	return rc;
@@ -581,7 +594,7 @@ static int free_own(struct fm_heap *h, struct lane *lane, uint64_t off, unsigned
 		unlink_slab(h->slab, list_of(lane, s), slab_number(off));
 		file(h->slab, lane, slab_number(off));
 	}
-	drop_if_empty(h, lane, slab_number(off), false);
+	drop_if_empty(h, lane, slab_number(off));
 	return 0;
 }
 
@@ -639,7 +652,7 @@ void lane_tidy(struct fm_heap *h)
 		leave_current(h, lane, cls);
 		for (number = lane->slabs[cls].partial; number != 0; number = next) {
 			next = h->slab[number].next;
-			drop_if_empty(h, lane, number, true);
+			drop_if_empty(h, lane, number);
 		}
 		drop_loose(h, cls);
 	}

@@ -35,11 +35,13 @@ static int renew_super(struct fm_heap *h)
 
 static bool lane_sound(const struct fm_heap *h, uint64_t off)
 {
-	const struct fm_lane_disk *lane = (void *)(h->base + off);
+	const struct fm_lane_disk *lane;
 
-	return off % FM_PAGE_LEN == 0 &&
-	       zone_entry(h, off) == FM_EXTENT(FM_EXTENT_META, 0, FM_LANE_NPAGES) &&
-	       lane->magic == FM_LANE_MAGIC && lane->self_off == off &&
+	if (off % FM_PAGE_LEN != 0 ||
+	    zone_entry(h, off) != FM_EXTENT(FM_EXTENT_META, 0, FM_LANE_NPAGES))
+		return false;
+	lane = (struct fm_lane_disk *)(h->base + off);
+	return lane->magic == FM_LANE_MAGIC && lane->self_off == off &&
 	       lane->crc == crc32c(0, &lane->self_off, sizeof(lane->self_off));
 }
 

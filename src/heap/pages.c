@@ -6,6 +6,7 @@
 
 #include "common/align.h"
 #include "heap/error.h"
+#include "heap/memtool.h"
 #include "heap/zone.h"
 
 #define NCANDIDATES 16u		/* extents looked at in one list, at first */
@@ -56,9 +57,11 @@ static int find_or_grow(struct fm_heap *h, uint32_t npages, uint32_t align,
 static void enter(struct fm_heap *h, enum fm_extent_kind kind, unsigned cls,
 		  uint32_t page, uint32_t npages, uint64_t *off)
 {
+	unsigned char *mem = h->base + ((uint64_t)page << FM_PAGE_SHIFT);
 	struct zone *z = zone_of_page(h, page);
 	uint64_t nused = h->nbacked_pages - h->nfree_pages;
 
+	memtool_ours(mem, npages * FM_PAGE_LEN);
 	if (kind == FM_EXTENT_SLAB)
 		slab_prepare(h, (uint64_t)page << FM_PAGE_SHIFT, cls);
 	/* Where it lies in the pool it tells who dies now what to free. */

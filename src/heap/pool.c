@@ -23,6 +23,7 @@
 #include "heap/heap.h"
 #include "heap/lane.h"
 #include "heap/lock.h"
+#include "heap/memtool.h"
 
 /* --- the file ------------------------------------------------------------------ */
 
@@ -373,6 +374,7 @@ static int start_heap(struct fm_heap *h, const char *path, int flags)
 
 static void unmap(struct fm_heap *h)
 {
+	memtool_ours(h->base, heap_end(h));
 	into_close(h);
 	lane_destroy(h);
 	zone_close(h);
@@ -466,7 +468,9 @@ void pool_close(struct fm_heap *h)
 	registry_remove(h);
 	if (h->writable) {
 		lane_close(h);
-		space_trim(h, 1 + (h->nbacked_pages - h->nfree_pages) / CLOSED_SLACK);
+		memtool_ours(h->base, heap_end(h));
+		space_trim(h, 1 + (h->nbacked_pages - h->nfree_pages) / CLOSED_SLACK /
+					  FM_CHUNK_NPAGES);
 		space_shrink(h);
 		lock_unsign(&h->super->writer);
 	}

@@ -15,6 +15,7 @@
 #include "common/crc32c.h"
 #include "heap/error.h"
 #include "heap/heap.h"
+#include "heap/memtool.h"
 #include "heap/rootscan.h"
 
 #define INDEX_MIN 256u		/* entries */
@@ -177,6 +178,8 @@ static int read_mapped(void *src, uint64_t off, void *buf, size_t len)
 	if (off > heap_end(h) || len > heap_end(h) - off)
 		return err_set(EUCLEAN, "the pool is damaged: roots at offset %" PRIu64
 			       " are beyond its end", off);
+	/* In a damaged pool it may be a free block. */
+	memtool_ours(h->base + off, len);
 	memcpy(buf, h->base + off, len);
 	return 0;
 }

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "heap/heap.h"
+#include "heap/memtool.h"
 
 /* --- bitmaps ----------------------------------------------------------------------- */
 
@@ -127,6 +128,8 @@ void slab_prepare(struct fm_heap *h, uint64_t off, unsigned cls)
 	}
 	set_up(h, off, cls);
 	h->slab[slab_number(off)].nfree = slab_nblocks(h, cls);
+	memtool_free(h->base + off, (uint64_t)slab_nblocks(h, cls) *
+				    sizeclass_table[cls].size);
 }
 
 void slab_forget(struct fm_heap *h, uint32_t number)

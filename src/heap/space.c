@@ -17,12 +17,13 @@
 #include "common/align.h"
 #include "heap/error.h"
 #include "heap/lock.h"
+#include "heap/memtool.h"
 #include "heap/zone.h"
 
 #define GROW_NPAGES_MIN 64u	/* 256 KiB */
 #define GROW_NPAGES_MAX 4096u	/* 16 MiB */
 #define SMALL_LEN (4 * FM_CHUNK_LEN)	/* a pool up to here grows by less than chunks */
-#define TRIM_NPAGES_MIN 1024u	/* 4 MiB: so much may lie idle in any pool */
+#define SLACK_NCHUNKS_MIN 2u	/* so much may lie idle in any pool */
 #define SHRINK_LEN_MIN (UINT64_C(1) << 20)
 
 /* --- what was promised ------------------------------------------------------- */
@@ -58,7 +59,7 @@ static int claim_zone(struct fm_heap *h, uint32_t index)
 	uint32_t holes = zone_header(h, index)->holes & ~1u, c;
 	int rc = 0;
 
-	for (c = 1; rc == 0 && holes >> c != 0; c++) {
+	for (c = 1; rc == 0 && c < 32; c++) {
 		uint64_t at = base + c * FM_CHUNK_LEN;
 
 		if ((holes >> c & 1) == 0)
@@ -191,6 +192,7 @@ static int add_zone(struct fm_heap *h)
 	z = zone_new(h, index, FM_CHUNK_NPAGES);
 	if (z == NULL)
 		return err_sys(ENOMEM, "memory for zone %u", (unsigned)index);
+	memtool_ours(h->base + base, FM_ZONE_DATA_OFF);
 	/* One that was used before has old bytes in its table. */
 	if (index < heap_nzones(h))
 		memset(z->table, 0, FM_ZONE_TABLE_LEN);
@@ -321,36 +323,38 @@ int space_grow(struct fm_heap *h, uint32_t npages, uint32_t align)
 
 /* --- giving back -------------------------------------------------------------------- */
 
-/* Free pages that a pool may have at any time without giving some back. */
-static uint64_t slack_npages(const struct fm_heap *h)
+static uint64_t peek(const uint64_t *counter)
 {
-	uint64_t nfree = __atomic_load_n(&h->nfree_pages, __ATOMIC_RELAXED);
-	uint64_t nused = __atomic_load_n(&h->nbacked_pages, __ATOMIC_RELAXED) - nfree;
-	uint64_t npeak = __atomic_load_n(&h->npeak_pages, __ATOMIC_RELAXED);
-	uint64_t slack = TRIM_NPAGES_MIN;
+	return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
+
+/* Free chunks that a pool may have at any time without giving some back: a part of
+ * what it uses, or did not long ago. */
+static uint64_t slack_nchunks(const struct fm_heap *h)
+{
+	uint64_t nused = (peek(&h->nbacked_pages) - peek(&h->nfree_pages)) /
+			 FM_CHUNK_NPAGES;
+	uint64_t npeak = peek(&h->npeak_pages) / FM_CHUNK_NPAGES;
+	uint64_t slack = SLACK_NCHUNKS_MIN;
 
 	if (slack < nused / 4)
 		slack = nused / 4;
 	return slack < npeak / 64 ? npeak / 64 : slack;
 }
 
-static uint64_t nidle(const struct fm_heap *h)
+/* The space of zones that huge blocks left counts as well. */
+static uint64_t nidle_chunks(const struct fm_heap *h)
 {
-	return __atomic_load_n(&h->nfree_pages, __ATOMIC_RELAXED) +
+	return peek(&h->nfree_chunks) +
 	       (uint64_t)__atomic_load_n(&h->nspare_zones, __ATOMIC_RELAXED) *
-		       FM_ZONE_NPAGES;
+		       (FM_ZONE_LEN / FM_CHUNK_LEN);
 }
 
-/* Free pages may be such that none can be given back, so it takes as much again
- * until the next try. */
-uint64_t space_wants_trim(struct fm_heap *h)
+uint64_t space_wants_trim(const struct fm_heap *h)
 {
-	uint64_t slack = slack_npages(h), idle = nidle(h);
-	uint64_t left = __atomic_load_n(&h->ntrim_left, __ATOMIC_RELAXED);
+	uint64_t slack = slack_nchunks(h);
 
-	if (idle < left)
-		__atomic_store_n(&h->ntrim_left, idle, __ATOMIC_RELAXED);
-	return idle > left + slack ? slack / 2 : UINT64_MAX;
+	return nidle_chunks(h) > slack ? slack / 2 : UINT64_MAX;
 }
 
 /* Take up to `most` whole chunks of the zone off the lists: which. */
@@ -376,19 +380,17 @@ static uint32_t detach(struct fm_heap *h, struct zone *z, uint32_t most)
 	return mask;
 }
 
-static uint64_t punch_chunks(struct fm_heap *h, uint32_t index, uint32_t mask)
+static void punch_chunks(struct fm_heap *h, uint32_t index, uint32_t mask)
 {
-	uint64_t len = 0;
 	uint32_t c, n;
 
 	for (c = 0; c < 32; c += n + 1) {
 		for (n = 0; c + n < 32 && mask >> (c + n) & 1; n++)
 			;
-		if (n > 0 && map_punch(h->fd, index * FM_ZONE_LEN + c * FM_CHUNK_LEN,
-				       n * FM_CHUNK_LEN) == 0)
-			len += n * FM_CHUNK_LEN;
+		if (n > 0)
+			map_punch(h->fd, index * FM_ZONE_LEN + c * FM_CHUNK_LEN,
+				  n * FM_CHUNK_LEN);
 	}
-	return len;
 }
 
 /* Whether the zone may go as a whole. */
@@ -410,7 +412,7 @@ static void drop_zone(struct fm_heap *h, struct zone *z)
 }
 
 /* Give back up to `most` chunks of a zone that is loaded. */
-static uint64_t trim_zone(struct fm_heap *h, struct zone *z, uint64_t most)
+static void trim_zone(struct fm_heap *h, struct zone *z, uint64_t most)
 {
 	uint32_t index = z->index, mask;
 
@@ -427,48 +429,42 @@ static uint64_t trim_zone(struct fm_heap *h, struct zone *z, uint64_t most)
 		count_backed(h, -(int64_t)__builtin_popcount(mask) * FM_CHUNK_NPAGES);
 	}
 	pthread_mutex_unlock(&h->page_lock);
-	return mask == 0 ? 0 : punch_chunks(h, index, mask);
+	punch_chunks(h, index, mask);
 }
 
 /* The zones of huge blocks that were freed; `all`: also those of an earlier
  * process. */
-static uint64_t trim_unused(struct fm_heap *h, bool all)
+static void trim_unused(struct fm_heap *h, bool all)
 {
 	uint32_t nzones = heap_nzones(h), i;
-	uint64_t len = 0;
 
 	for (i = 1; i < nzones && (all || h->nspare_zones > 0); i++) {
 		if (zone_kind(h, i) != FM_ZONE_UNUSED || (!all && !zone_is_spare(h, i)))
 			continue;
 		zone_set_spare(h, i, false);
-		if (map_punch(h->fd, i * FM_ZONE_LEN, FM_ZONE_LEN) == 0)
-			len += FM_ZONE_LEN;
+		map_punch(h->fd, i * FM_ZONE_LEN, FM_ZONE_LEN);
 	}
-	return len;
 }
 
-uint64_t space_trim(struct fm_heap *h, uint64_t keep)
+void space_trim(struct fm_heap *h, uint64_t keep)
 {
-	uint64_t len = 0, nfree;
+	uint64_t nfree;
 	uint32_t i;
 
 	pthread_mutex_lock(&h->space_lock);
-	len += trim_unused(h, keep == 0);
+	trim_unused(h, keep == 0);
 	for (i = heap_nzones(h); i-- > 0;) {
-		nfree = __atomic_load_n(&h->nfree_pages, __ATOMIC_RELAXED);
-		if (nfree <= keep)
+		nfree = peek(&h->nfree_chunks);
+		if (nfree <= keep && keep > 0)
 			break;
 		if (h->zones[i] != NULL && h->zones[i]->nfree > 0)
-			len += trim_zone(h, h->zones[i],
-					 (nfree - keep) / FM_CHUNK_NPAGES + 1);
+			trim_zone(h, h->zones[i], nfree - keep);
 	}
 	pthread_mutex_lock(&h->page_lock);
 	__atomic_store_n(&h->npeak_pages, h->npeak_pages - h->npeak_pages / 4,
 			 __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&h->page_lock);
-	__atomic_store_n(&h->ntrim_left, nidle(h), __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&h->space_lock);
-	return len;
 }
 
 /* --- shrinking ----------------------------------------------------------------------- */

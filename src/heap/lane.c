@@ -509,7 +509,8 @@ static uint64_t peek(const struct fm_heap *h, struct lane_class *c)
 	return c->block - h->base + (uint64_t)__builtin_ctzll(free_bits) * c->size;
 }
 
-/* What is freed is not to be used again soon: go on behind the block. */
+/* What is freed is not to be used again soon, or nobody sees that it is touched: go
+ * on behind the block. */
 static void use_late(const struct fm_heap *h, struct lane_class *c, uint64_t off)
 {
 	uint64_t i = (off - (c->block - h->base)) / c->size;
@@ -584,7 +585,8 @@ static int free_own(struct fm_heap *h, struct lane *lane, uint64_t off, unsigned
 		return -EINVAL;
 	if (done != NULL)
 		__atomic_store_n(done, 0, __ATOMIC_RELEASE);
-	lane_remember(&lane->cls[cls], off);
+	if (!memtool_active)
+		lane_remember(&lane->cls[cls], off);
 	if (s->where == SLAB_CURRENT) {
 		s->nfree = UNCOUNTED;
 		return 0;

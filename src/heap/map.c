@@ -27,6 +27,7 @@
 #include "common/align.h"
 #include "heap/error.h"
 #include "heap/heap.h"
+#include "heap/memtool.h"
 
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
@@ -125,8 +126,10 @@ int map_sync_part(struct fm_heap *h, uint64_t off, uint64_t len)
 {
 	int state = cancel_disable(), rc = 0;
 
+	memtool_hush(true);
 	if (msync(h->base + off, len, MS_SYNC) < 0)
 		rc = err_sys(errno, "msync");
+	memtool_hush(false);
 	cancel_restore(state);
 	return rc;
 }

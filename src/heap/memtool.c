@@ -73,3 +73,15 @@ void memtool_mark_free(void *mem, size_t len)
 {
 	poison(mem, len);
 }
+
+void memtool_hush(bool hush)
+{
+#ifdef HAVE_VALGRIND_MEMCHECK_H
+	if (hush)
+		VALGRIND_DISABLE_ERROR_REPORTING;
+	else
+		VALGRIND_ENABLE_ERROR_REPORTING;
+#else
+	(void)hush;
+#endif
+}

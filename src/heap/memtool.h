@@ -22,6 +22,9 @@ void memtool_mark_resized(void *mem, size_t size, size_t usable);
 void memtool_mark_free(void *mem, size_t len);
 void memtool_mark_ours(void *mem, size_t len);
 
+/* Around a system call that is given memory which nobody may touch. */
+void memtool_hush(bool hush);
+
 /* `size` bytes were allocated, of `usable` that the block has. */
 static inline void memtool_block(void *mem, size_t size, size_t usable)
 {

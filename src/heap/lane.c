@@ -114,7 +114,9 @@ static void drop_if_empty(struct fm_heap *h, struct lane *lane, uint32_t number)
 {
 	struct slab *s = &h->slab[number];
 
-	if (!is_empty(s))
+	/* While it is on a list of what others freed it would be of use to nobody:
+	 * they would not tell again. */
+	if (!is_empty(s) || __atomic_load_n(&s->remote, __ATOMIC_RELAXED) != 0)
 		return;
 	unlink_slab(h->slab, list_of(lane, s), number);
 	forget_recent(&lane->cls[class_of(s)], number);
@@ -212,14 +214,15 @@ static void drop_loose(struct fm_heap *h, unsigned cls)
 		if (!is_empty(&h->slab[number]))
 			continue;
 		unlink_slab(h->slab, &loose->first, number);
-		/* Nobody adopts it now, and none of its blocks is there to free. */
+		/* Under the lock: absorb_loose() must not find it any more. */
+		slab_forget(h, number);
 		h->slab[number].next = empty;
 		empty = number;
 	}
 	pthread_mutex_unlock(&loose->lock);
 	for (; empty != 0; empty = next) {
 		next = h->slab[empty].next;
-		give_back(h, empty);
+		pages_free(h, FM_EXTENT_SLAB, slab_off(empty), NULL);
 	}
 }
 

@@ -189,10 +189,11 @@ static void absorb_loose(struct fm_heap *h, uint32_t number)
 {
 	struct slab *s = &h->slab[number];
 	uint64_t geometry = __atomic_load_n(&s->geometry, __ATOMIC_ACQUIRE);
-	struct loose_slabs *loose = &h->loose[sizeclass_geometry_class(geometry)];
+	struct loose_slabs *loose;
 
-	if (geometry == 0)
+	if (geometry == 0)	/* it was given back meanwhile */
 		return;
+	loose = &h->loose[sizeclass_geometry_class(geometry)];
 	pthread_mutex_lock(&loose->lock);
 	if (s->owner == LOOSE && s->geometry == geometry) {
 		slab_absorb(h, number);

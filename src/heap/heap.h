@@ -271,6 +271,21 @@ void zone_close(struct fm_heap *h);
  * before the extent is entered in the table. */
 int pages_alloc(struct fm_heap *h, enum fm_extent_kind kind, unsigned cls,
 		uint32_t npages, uint32_t align_npages, uint64_t *off);
+/*
+ * A lane's pages for slabs to come, next to each other: nobody else has them, and
+ * for whoever opens the pool after a kill they are free.  So that threads meet at
+ * page_lock once for several slabs, and not while a page of a bitmap is read.
+ */
+struct page_stock {
+	uint32_t page;		/* the first, counted from the start of the pool */
+	uint32_t nslabs;	/* so many slabs */
+};
+
+/* A stock for up to nslabs slabs, where there was none. */
+int pages_stock(struct fm_heap *h, uint32_t nslabs, struct page_stock *stock);
+/* Make a slab of it: its number. */
+uint32_t pages_use_stock(struct fm_heap *h, unsigned cls, struct page_stock *stock);
+void pages_return_stock(struct fm_heap *h, struct page_stock *stock);
 /* Whether a block could be had from pages_alloc(). */
 bool pages_hold(uint64_t len, uint64_t align);
 /* Free the extent of this kind that starts at off: -EINVAL if none does.
@@ -310,8 +325,8 @@ uint64_t space_used_end(struct fm_heap *h);
 
 /* --- slab.c: the bitmaps of slabs ---------------------------------------- */
 
-/* Called by zone.c, under page_lock: a slab that a zone being loaded has; and by
- * pages.c, one that is about to be entered in the table. */
+/* A slab that a zone being loaded has (page_lock is held); and one that is about to
+ * be entered in the table. */
 void slab_load(struct fm_heap *h, uint64_t off, unsigned cls);
 void slab_prepare(struct fm_heap *h, uint64_t off, unsigned cls);
 /* The slab is none any more. */

@@ -292,6 +292,7 @@ static void absorb_remote(struct fm_heap *h, struct lane *lane)
 
 /* --- the current slab ---------------------------------------------------------------------- */
 
+#define STOCK_NSLABS 16u	/* pages for so many slabs at once, at most */
 #define UNCOUNTED 0x8000u	/* nfree of a current slab, more or less */
 
 static uint64_t no_word;
@@ -409,17 +410,23 @@ static bool take_partial(struct fm_heap *h, struct lane *lane, unsigned cls)
 	return n > 0;
 }
 
-/* A new slab, which is the lane's. */
+/* A new slab, which is the lane's.  The more a thread makes, the more pages it takes
+ * at once. */
 static int add_slab(struct fm_heap *h, struct lane *lane, unsigned cls)
 {
-	uint64_t off;
+	uint32_t nslabs = lane->nadded / 8 + 1, number;
 	int rc;
 
-	rc = pages_alloc(h, FM_EXTENT_SLAB, cls, FM_SLAB_NPAGES, FM_SLAB_NPAGES, &off);
-	if (rc < 0)
-		return rc;
-	set_owner(&h->slab[slab_number(off)], lane->number);
-	file(h->slab, lane, slab_number(off));
+	if (lane->stock.nslabs == 0) {
+		rc = pages_stock(h, nslabs < STOCK_NSLABS ? nslabs : STOCK_NSLABS,
+				 &lane->stock);
+		if (rc < 0)
+			return rc;
+	}
+	number = pages_use_stock(h, cls, &lane->stock);
+	lane->nadded++;
+	set_owner(&h->slab[number], lane->number);
+	file(h->slab, lane, number);
 	return 0;
 }
 
@@ -662,6 +669,7 @@ void lane_tidy(struct fm_heap *h)
 		}
 		drop_loose(h, cls);
 	}
+	pages_return_stock(h, &lane->stock);
 	lane_end(h, lane);
 }
 
@@ -697,6 +705,8 @@ static void retire(struct fm_heap *h, struct lane *lane)
 		loosen(h, &lane->slabs[cls].partial, &h->loose[cls]);
 		loosen(h, &lane->slabs[cls].full, &h->loose[cls]);
 	}
+	pages_return_stock(h, &lane->stock);
+	lane->nadded = 0;
 	/* Last: until here others may have told of slabs that were the lane's. */
 	head = __atomic_exchange_n(&lane->remote, LANE_CLOSED, __ATOMIC_SEQ_CST);
 	absorb_list(h, lane, head == LANE_CLOSED ? 0 : head);

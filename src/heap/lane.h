@@ -39,6 +39,8 @@ struct lane {
 		uint32_t partial, full;
 	} slabs[SIZECLASS_N];
 	uint32_t number;
+	uint32_t nadded;	/* slabs made for it so far */
+	struct page_stock stock;
 	bool taken;		/* guarded by lane_lock */
 	/* Slabs of the thread's that others freed blocks of; any thread adds, the
 	 * owner takes all.  LANE_CLOSED: no thread has the lane. */

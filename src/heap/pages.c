@@ -53,13 +53,21 @@ static int find_or_grow(struct fm_heap *h, uint32_t npages, uint32_t align,
 	return *page != 0 ? 0 : rc;
 }
 
+/* Pages were taken off the lists; page_lock is held. */
+static void note_peak(struct fm_heap *h)
+{
+	uint64_t nused = h->nbacked_pages - h->nfree_pages;
+
+	if (nused > h->npeak_pages)
+		__atomic_store_n(&h->npeak_pages, nused, __ATOMIC_RELAXED);
+}
+
 /* Allocate the pages, which are off the lists. */
 static void enter(struct fm_heap *h, enum fm_extent_kind kind, unsigned cls,
 		  uint32_t page, uint32_t npages, uint64_t *off)
 {
 	unsigned char *mem = h->base + ((uint64_t)page << FM_PAGE_SHIFT);
 	struct zone *z = zone_of_page(h, page);
-	uint64_t nused = h->nbacked_pages - h->nfree_pages;
 
 	memtool_ours(mem, npages * FM_PAGE_LEN);
 	if (kind == FM_EXTENT_SLAB)
@@ -68,32 +76,84 @@ static void enter(struct fm_heap *h, enum fm_extent_kind kind, unsigned cls,
 	__atomic_store_n(off, (uint64_t)page << FM_PAGE_SHIFT, __ATOMIC_RELEASE);
 	__atomic_store_n(&z->table[page_in_zone(page)],
 			 FM_EXTENT(kind, cls, npages), __ATOMIC_RELEASE);
-	if (nused > h->npeak_pages)
-		__atomic_store_n(&h->npeak_pages, nused, __ATOMIC_RELAXED);
+}
+
+/* Take pages off the lists; align in pages. */
+static int take(struct fm_heap *h, uint32_t npages, uint32_t align, uint32_t *page)
+{
+	bool growing = false;
+	int rc = 0;
+
+	pthread_mutex_lock(&h->page_lock);
+	*page = find(h, npages, align);
+	if (*page == 0) {
+		pthread_mutex_unlock(&h->page_lock);
+		pthread_mutex_lock(&h->space_lock);
+		pthread_mutex_lock(&h->page_lock);
+		growing = true;
+		rc = find_or_grow(h, npages, align, page);
+	}
+	note_peak(h);
+	pthread_mutex_unlock(&h->page_lock);
+	if (growing)
+		pthread_mutex_unlock(&h->space_lock);
+	return rc;
 }
 
 int pages_alloc(struct fm_heap *h, enum fm_extent_kind kind, unsigned cls,
 		uint32_t npages, uint32_t align_npages, uint64_t *off)
 {
-	bool growing = false;
 	uint32_t page;
+	int rc;
+
+	rc = take(h, npages, align_npages, &page);
+	if (rc == 0)
+		enter(h, kind, cls, page, npages, off);
+	return rc;
+}
+
+/* --- stocks of pages for slabs ------------------------------------------------------ */
+
+int pages_stock(struct fm_heap *h, uint32_t nslabs, struct page_stock *stock)
+{
+	uint32_t page = 0;
 	int rc = 0;
 
 	pthread_mutex_lock(&h->page_lock);
-	page = find(h, npages, align_npages);
-	if (page == 0) {
-		pthread_mutex_unlock(&h->page_lock);
-		pthread_mutex_lock(&h->space_lock);
-		pthread_mutex_lock(&h->page_lock);
-		growing = true;
-		rc = find_or_grow(h, npages, align_npages, &page);
+	for (; page == 0 && nslabs > 1; nslabs /= 2) {
+		page = extent_take(h, nslabs * FM_SLAB_NPAGES, FM_SLAB_NPAGES,
+				   NCANDIDATES);
+		if (page != 0)
+			break;
 	}
-	if (page != 0)
-		enter(h, kind, cls, page, npages, off);
+	note_peak(h);
 	pthread_mutex_unlock(&h->page_lock);
-	if (growing)
-		pthread_mutex_unlock(&h->space_lock);
+	if (page == 0)
+		rc = take(h, FM_SLAB_NPAGES, FM_SLAB_NPAGES, &page);
+	if (rc == 0)
+		*stock = (struct page_stock){ page, nslabs };
 	return rc;
+}
+
+uint32_t pages_use_stock(struct fm_heap *h, unsigned cls, struct page_stock *stock)
+{
+	uint64_t off;
+
+	enter(h, FM_EXTENT_SLAB, cls, stock->page, FM_SLAB_NPAGES, &off);
+	stock->page += FM_SLAB_NPAGES;
+	stock->nslabs--;
+	return slab_number(off);
+}
+
+void pages_return_stock(struct fm_heap *h, struct page_stock *stock)
+{
+	if (stock->nslabs == 0)
+		return;
+	pthread_mutex_lock(&h->page_lock);
+	extent_add(h, zone_of_page(h, stock->page), page_in_zone(stock->page),
+		   stock->nslabs * FM_SLAB_NPAGES);
+	pthread_mutex_unlock(&h->page_lock);
+	stock->nslabs = 0;
 }
 
 bool pages_hold(uint64_t len, uint64_t align)

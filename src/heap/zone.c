@@ -238,7 +238,10 @@ bad:
 
 uint32_t zone_npages_at(const struct zone *z, uint32_t p)
 {
-	return z->table[p] != 0 ? FM_EXTENT_NPAGES(z->table[p]) : 1;
+	/* Atomic: pages that are off the lists are entered without a lock. */
+	uint32_t entry = __atomic_load_n(&z->table[p], __ATOMIC_RELAXED);
+
+	return entry != 0 ? FM_EXTENT_NPAGES(entry) : 1;
 }
 
 struct zone *zone_new(struct fm_heap *h, uint32_t index, uint32_t nreserved)

@@ -247,6 +247,39 @@ static void what_an_ended_thread_had_is_used_again(void **state)
 	assert_int_equal(fmalloc_close(fi), 0);
 }
 
+static uint64_t npages_in_extents(const struct fm_heap *h)
+{
+	uint64_t off, n = 0;
+
+	for (off = FM_ZONE_DATA_OFF; off < heap_end(h); off += FM_PAGE_LEN)
+		if (off % FM_ZONE_LEN >= FM_ZONE_DATA_OFF)
+			n += FM_EXTENT_NPAGES(zone_entry(h, off));
+	return n;
+}
+
+static uint64_t npages_taken(const struct fm_heap *h)
+{
+	return h->nbacked_pages - h->nfree_pages;
+}
+
+/* A thread takes pages for several slabs at once. */
+static void pages_for_slabs_to_come_go_back(void **state)
+{
+	struct fm_info *fi = fmalloc_init(P, NULL);
+	struct fm_heap *h = registry_check(fi);
+
+	(void)state;
+	assert_non_null(fi);
+	assert_non_null(in_thread(fill_many, NULL));
+	assert_int_equal(npages_taken(h), npages_in_extents(h));
+	free_many(NULL);
+	while (npages_taken(h) == npages_in_extents(h))
+		assert_non_null(fmalloc(2000));
+	assert_int_equal(fm_trim(fi), 0);
+	assert_int_equal(npages_taken(h), npages_in_extents(h));
+	assert_int_equal(fmalloc_close(fi), 0);
+}
+
 /* One allocates without end, some free what it passes to them. */
 #define NPASS 200000
 
@@ -561,6 +594,7 @@ int main(void)
 		scratch_test(lanes_and_slabs_go_from_thread_to_thread),
 		scratch_test(what_others_free_is_used_again),
 		scratch_test(what_an_ended_thread_had_is_used_again),
+		scratch_test(pages_for_slabs_to_come_go_back),
 		scratch_test(passing_blocks_on),
 		scratch_test(more_threads_than_lanes),
 		scratch_test(freeing_again_is_refused),

@@ -174,6 +174,7 @@ const char *fm_errmsg(void);
  *   EINVAL  there is no target
  *   ENOMEM  the size is beyond the address window or what it has left
  *   ENOSPC, EDQUOT, EFBIG, EIO   the file cannot grow
+ *   EBADF   nor can it, for the program has closed its descriptor
  *   EROFS   the pool is open FM_RDONLY
  *   EPERM   in a forked child
  *   EUCLEAN the heap on disk is damaged where the block would have been

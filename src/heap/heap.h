@@ -100,7 +100,8 @@ struct fm_heap {
 	unsigned char *base;
 	struct fm_super_disk *super;
 	uint16_t *zonedir;
-	int fd;
+	int fd;			/* only by map_fd() */
+	uint64_t dev, ino;	/* of the file */
 	bool writable;
 	bool forked;		/* this process is a child of the opener; then
 				 * not writable */
@@ -220,6 +221,10 @@ void registry_each(void (*fn)(struct fm_heap *h));
  * else is there.  file_len: what must fit at least. */
 int map_pool(struct fm_heap *h, uint64_t file_len);
 void map_close(struct fm_heap *h);
+/* The pool's descriptor; -1 if the program has closed it: by now the number may be
+ * that of some other file. */
+int map_fd(const struct fm_heap *h);
+void map_close_fd(struct fm_heap *h);
 /* Make everything up to the heap's end durable; or a part. */
 int map_sync(struct fm_heap *h);
 int map_sync_part(struct fm_heap *h, uint64_t off, uint64_t len);
@@ -228,9 +233,11 @@ int map_sync_part(struct fm_heap *h, uint64_t off, uint64_t len);
  * there can fail for want of it.  The bytes there are not changed, zero if new;
  * nobody may store into those that are zero meanwhile. */
 int map_reserve(int fd, uint64_t off, uint64_t len);
-/* Give the space of [off, off + len) back; the bytes read as zero then.
- * 0 or -errno; not being able to is no failure of the caller's. */
-int map_punch(int fd, uint64_t off, uint64_t len);
+/* The same of a pool's file. */
+int map_claim(struct fm_heap *h, uint64_t off, uint64_t len);
+/* Give the space of [off, off + len) back; the bytes read as zero then.  If that
+ * cannot be done the pool just keeps it. */
+void map_give_back(struct fm_heap *h, uint64_t off, uint64_t len);
 /* Let the file end at len, less than it has. */
 int map_cut(int fd, uint64_t len);
 

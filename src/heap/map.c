@@ -32,6 +32,32 @@
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23	/* since Linux 5.14 */
+#endif
+
+/*
+ * Programs that become daemons, or start others, close descriptors that they know
+ * nothing of, and open files that get the same numbers.  So the pool's is looked at
+ * before each use; uses are rare, and looking takes less than a microsecond.
+ */
+int map_fd(const struct fm_heap *h)
+{
+	struct stat st;
+
+	if (h->fd < 0 || fstat(h->fd, &st) < 0)
+		return -1;
+	return st.st_dev == h->dev && st.st_ino == h->ino ? h->fd : -1;
+}
+
+void map_close_fd(struct fm_heap *h)
+{
+	int fd = map_fd(h);
+
+	if (fd >= 0)
+		close(fd);
+	h->fd = -1;
+}
 
 /*
  * The file, opened once more: a mapping keeps its open file description alive,
@@ -71,8 +97,13 @@ int map_pool(struct fm_heap *h, uint64_t file_len)
 	uint64_t least = align_up(file_len + FM_ZONE_LEN, FM_ZONE_LEN);
 	uint64_t most = FM_MAX_NZONES * FM_ZONE_LEN;
 	uint64_t len = WINDOW_LEN < most ? WINDOW_LEN : most;
+	struct stat st;
 	int rc, fd;
 
+	if (fstat(h->fd, &st) < 0)
+		return err_sys(errno, "fstat");
+	h->dev = st.st_dev;
+	h->ino = st.st_ino;
 	if (file_len > len)
 		return err_set(EFBIG, "its %" PRIu64 " bytes are more than the %"
 			       PRIu64 " of an address window", file_len, len);
@@ -108,7 +139,9 @@ static void sync_length(struct fm_heap *h, uint64_t end)
 
 	if (!__atomic_exchange_n(&h->grown, false, __ATOMIC_ACQ_REL))
 		return;
-	fd = reopen(h->fd, O_SYNC);
+	fd = map_fd(h);
+	if (fd >= 0)
+		fd = reopen(fd, O_SYNC);
 	if (fd < 0)
 		return;
 	/* Where that cannot be done msync() will still do, but for the order. */
@@ -248,14 +281,36 @@ int map_reserve(int fd, uint64_t off, uint64_t len)
 	return rc;
 }
 
-int map_punch(int fd, uint64_t off, uint64_t len)
+/* Without a descriptor: the mapping still leads to the file.  It cannot make the
+ * file longer, but stores make the file system find space, which this does without
+ * a signal. */
+static int populate(struct fm_heap *h, uint64_t off, uint64_t len)
 {
-	int state = cancel_disable(), rc;
+	while (madvise(h->base + off, len, MADV_POPULATE_WRITE) < 0)
+		if (errno != EINTR && errno != EAGAIN)
+			return err_set(EBADF, "the program has closed the file's"
+				       " descriptor, so the file cannot grow");
+	return 0;
+}
 
-	rc = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len);
-	rc = rc < 0 ? -errno : 0;
+int map_claim(struct fm_heap *h, uint64_t off, uint64_t len)
+{
+	int state = cancel_disable(), fd = map_fd(h), rc;
+
+	rc = fd >= 0 ? reserve(fd, off, len) : populate(h, off, len);
 	cancel_restore(state);
 	return rc;
+}
+
+void map_give_back(struct fm_heap *h, uint64_t off, uint64_t len)
+{
+	int state = cancel_disable(), fd = map_fd(h);
+
+	if (fd >= 0)
+		fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len);
+	else
+		madvise(h->base + off, len, MADV_REMOVE);
+	cancel_restore(state);
 }
 
 int map_cut(int fd, uint64_t len)

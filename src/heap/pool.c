@@ -476,8 +476,7 @@ void pool_close(struct fm_heap *h)
 	}
 	root_close(h);
 	unmap(h);
-	if (h->fd >= 0)
-		close(h->fd);	/* and with it go the locks */
+	map_close_fd(h);	/* and with it go the locks */
 	registry_unlock();
 	cancel_restore(state);
 }

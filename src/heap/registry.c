@@ -186,8 +186,7 @@ static void disown(struct fm_heap *h)
 		return;
 	h->forked = true;
 	h->writable = false;
-	close(h->fd);
-	h->fd = -1;
+	map_close_fd(h);
 	/* Another thread may have been at the roots. */
 	pthread_mutex_init(&h->root_lock, NULL);
 	memset(&h->roots, 0, sizeof(h->roots));

@@ -37,7 +37,7 @@ static uint64_t end_of_space(const struct fm_heap *h, uint64_t end)
 
 static int claim(struct fm_heap *h, uint64_t from, uint64_t to)
 {
-	return from == to ? 0 : map_reserve(h->fd, from, end_of_space(h, to) - from);
+	return from == to ? 0 : map_claim(h, from, end_of_space(h, to) - from);
 }
 
 int space_add(struct fm_heap *h, uint64_t off, uint64_t len)
@@ -388,8 +388,8 @@ static void punch_chunks(struct fm_heap *h, uint32_t index, uint32_t mask)
 		for (n = 0; c + n < 32 && mask >> (c + n) & 1; n++)
 			;
 		if (n > 0)
-			map_punch(h->fd, index * FM_ZONE_LEN + c * FM_CHUNK_LEN,
-				  n * FM_CHUNK_LEN);
+			map_give_back(h, index * FM_ZONE_LEN + c * FM_CHUNK_LEN,
+				      n * FM_CHUNK_LEN);
 	}
 }
 
@@ -442,7 +442,7 @@ static void trim_unused(struct fm_heap *h, bool all)
 		if (zone_kind(h, i) != FM_ZONE_UNUSED || (!all && !zone_is_spare(h, i)))
 			continue;
 		zone_set_spare(h, i, false);
-		map_punch(h->fd, i * FM_ZONE_LEN, FM_ZONE_LEN);
+		map_give_back(h, i * FM_ZONE_LEN, FM_ZONE_LEN);
 	}
 }
 
@@ -529,7 +529,7 @@ uint64_t space_used_end(struct fm_heap *h)
 /* Let zone `index` be the last, and end at `end`.  The file is cut only when all
  * that says so is on disk: a crash of the machine must not leave a heap that is
  * longer than its file. */
-static void cut(struct fm_heap *h, uint32_t index, uint64_t end)
+static void cut(struct fm_heap *h, int fd, uint32_t index, uint64_t end)
 {
 	uint32_t i;
 
@@ -544,13 +544,14 @@ static void cut(struct fm_heap *h, uint32_t index, uint64_t end)
 		return;
 	__atomic_store_n(&h->super->heap_end, end, __ATOMIC_RELEASE);
 	if (map_sync_part(h, 0, FM_ZONEDIR_OFF + FM_ZONEDIR_LEN) == 0)
-		map_cut(h->fd, end);
+		map_cut(fd, end);
 }
 
 void space_shrink(struct fm_heap *h)
 {
 	uint64_t old = heap_end(h), end, least = old / 16;
 	uint32_t index = 0;
+	int fd = map_fd(h);
 
 	if (least < SHRINK_LEN_MIN)
 		least = SHRINK_LEN_MIN;
@@ -560,8 +561,8 @@ void space_shrink(struct fm_heap *h)
 	if (end >= SMALL_LEN)
 		end = align_up(end, FM_CHUNK_LEN);
 	/* A reader would get a signal where it looks beyond the end. */
-	if (end + least <= old && lock_bar_readers(h->fd) == 0)
-		cut(h, index, end);
+	if (end + least <= old && fd >= 0 && lock_bar_readers(fd) == 0)
+		cut(h, fd, index, end);
 	pthread_mutex_unlock(&h->page_lock);
 	pthread_mutex_unlock(&h->space_lock);
 }

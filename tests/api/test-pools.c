@@ -680,10 +680,61 @@ static void commit_makes_no_fuss(void **state)
 	close_ok(fi);
 }
 
+/* The descriptor that the library has of the pool. */
+static int descriptor(void)
+{
+	struct stat pool, st;
+	int fd;
+
+	assert_int_equal(stat(P, &pool), 0);
+	for (fd = 3; fd < 1000; fd++)
+		if (fstat(fd, &st) == 0 && st.st_ino == pool.st_ino &&
+		    st.st_dev == pool.st_dev)
+			return fd;
+	fail_msg("the pool has no descriptor");
+	return -1;
+}
+
+static void a_closed_descriptor_is_not_used(void **state)
+{
+	struct fm_info *fi = fmalloc_init(P, NULL);
+	int other = open("other", O_RDWR | O_CREAT, 0666), fd, n;
+	void *mem = fmalloc(100);
+	struct stat st;
+
+	(void)state;
+	assert_non_null(fi);
+	assert_non_null(mem);
+	assert_true(other >= 0);
+	fd = descriptor();
+	assert_int_equal(dup2(other, fd), fd);
+	/* The file cannot grow, and what it has is used. */
+	for (n = 0; n < 100 && (mem = fmalloc(1000000)) != NULL; n++)
+		memset(mem, n, 1000000);
+	assert_null(mem);
+	assert_int_equal(errno, EBADF);
+	mem = fmalloc(100);
+	assert_non_null(mem);
+	ffree(mem);
+	assert_int_equal(fm_trim(fi), 0);
+	assert_int_equal(fmalloc_commit(fi), 0);
+	assert_int_equal(fmalloc_close(fi), 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, 0);
+	close(fd);
+	close(other);
+	/* With the mapping went what the lock was for. */
+	fi = fmalloc_init(P, NULL);
+	assert_non_null(fi);
+	assert_non_null(fmalloc(1000000));
+	assert_int_equal(fmalloc_close(fi), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		scratch_test(flags_decide_what_is_created),
+		scratch_test(a_closed_descriptor_is_not_used),
 		scratch_test(files_of_zeroes_become_pools),
 		scratch_test(new_file_has_the_mode_of_the_umask),
 		scratch_test(application_region_is_zero_and_kept),

@@ -34,6 +34,8 @@ static bool have_exit_key;
 
 /* --- lists of slabs ------------------------------------------------------------------- */
 
+#define UNCOUNTED 0x8000u	/* nfree of a current slab, more or less */
+
 static unsigned class_of(const struct slab *s)
 {
 	return sizeclass_geometry_class(s->geometry);
@@ -260,6 +262,24 @@ static void tell_owner(struct fm_heap *h, uint32_t number)
 	}
 }
 
+/* Take over what others freed in a slab of the lane's.  The current one, too: while
+ * nobody has told of it lane_put() takes the first bitmap at its word. */
+static void absorb(struct fm_heap *h, struct lane *lane, uint32_t number)
+{
+	struct slab *s = &h->slab[number];
+
+	if (s->where == SLAB_CURRENT) {
+		slab_absorb(h, number);
+		s->nfree = UNCOUNTED;
+		return;
+	}
+	unlink_slab(h->slab, list_of(lane, s), number);
+	slab_absorb(h, number);
+	file(h->slab, lane, number);
+	if (s->where == SLAB_PARTIAL)
+		drop_if_empty(h, lane, number);
+}
+
 /* Take over what was freed in the slabs of a list that was the lane's. */
 static void absorb_list(struct fm_heap *h, struct lane *lane, uint32_t number)
 {
@@ -273,13 +293,8 @@ static void absorb_list(struct fm_heap *h, struct lane *lane, uint32_t number)
 		__atomic_exchange_n(&s->remote, 0, __ATOMIC_SEQ_CST);
 		if (__atomic_load_n(&s->owner, __ATOMIC_ACQUIRE) != lane->number)
 			tell_owner(h, number);
-		else if (s->where != SLAB_CURRENT) {	/* that is absorbed when left */
-			unlink_slab(h->slab, list_of(lane, s), number);
-			slab_absorb(h, number);
-			file(h->slab, lane, number);
-			if (s->where == SLAB_PARTIAL)
-				drop_if_empty(h, lane, number);
-		}
+		else
+			absorb(h, lane, number);
 	}
 }
 
@@ -293,7 +308,6 @@ static void absorb_remote(struct fm_heap *h, struct lane *lane)
 /* --- the current slab ---------------------------------------------------------------------- */
 
 #define STOCK_NSLABS 16u	/* pages for so many slabs at once, at most */
-#define UNCOUNTED 0x8000u	/* nfree of a current slab, more or less */
 
 static uint64_t no_word;
 

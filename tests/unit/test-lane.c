@@ -392,7 +392,7 @@ static void freeing_again_is_refused(void **state)
 {
 	struct fm_info *fi = fmalloc_init(P, NULL);
 	uint64_t nbad = fm_bad_free_count();
-	void *block[300];
+	void *block[300], *big;
 	int i;
 
 	(void)state;
@@ -413,6 +413,12 @@ static void freeing_again_is_refused(void **state)
 	assert_int_equal(fm_bad_free_count(), ++nbad);
 	ffree(block[1]);
 	assert_int_equal(fm_bad_free_count(), ++nbad);
+	/* Taken over, when it looked for slabs of another class. */
+	assert_non_null(big = fmalloc(16384));
+	ffree(block[1]);
+	assert_int_equal(fm_bad_free_count(), ++nbad);
+	assert_int_equal(fmalloc_usable_size(block[1]), 0);
+	ffree(big);
 	for (i = 2; i < 300; i++)
 		ffree(block[i]);
 	assert_int_equal(fm_bad_free_count(), nbad);

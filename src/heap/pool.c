@@ -336,7 +336,6 @@ static int start_writing(struct fm_heap *h, int flags)
 {
 	int rc;
 
-	h->tiny = (h->super->compat & FM_COMPAT_TINY) != 0;
 	h->slab = map_anon_sparse(slabs_len(h));
 	if (h->slab == NULL)
 		return err_sys(ENOMEM, "memory for a pool of %" PRIu64 " bytes",
@@ -363,6 +362,7 @@ static int start_heap(struct fm_heap *h, const char *path, int flags)
 	h->info.mem = h->base;
 	h->super = (struct fm_super_disk *)h->base;
 	h->zonedir = (uint16_t *)(h->base + FM_ZONEDIR_OFF);
+	h->tiny = (h->super->compat & FM_COMPAT_TINY) != 0;
 	snprintf(h->path, sizeof(h->path), "%s", path);
 	pthread_mutex_init(&h->root_lock, NULL);
 	lane_open(h);

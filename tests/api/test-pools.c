@@ -220,6 +220,29 @@ static void reader_sees_the_writer_grow(void **state)
 	close_ok(ro2);
 }
 
+static void *free_block(void *block)
+{
+	ffree(block);
+	return NULL;
+}
+
+/* Where the smallest blocks have what other threads freed. */
+static void reader_sees_what_another_thread_freed(void **state)
+{
+	struct fm_info *rw = open_ok(P, FM_CREATE), *ro = open_ok(P, FM_RDONLY);
+	char *p = fmalloc_in(rw, 1), *q = fmalloc_in(rw, 1), *seen;
+	pthread_t thread;
+
+	(void)state;
+	assert_int_equal(pthread_create(&thread, NULL, free_block, q), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	seen = (char *)ro->mem + (p - (char *)rw->mem);
+	assert_int_equal(fmalloc_usable_size(seen), 16);
+	assert_int_equal(fmalloc_usable_size(seen + (q - p)), 0);
+	close_ok(ro);
+	close_ok(rw);
+}
+
 static void reader_may_change_nothing(void **state)
 {
 	struct fm_info *fi;
@@ -741,6 +764,7 @@ int main(void)
 		scratch_test(deleted_file_goes_on_until_closed),
 		scratch_test(closed_pool_is_einval),
 		scratch_test(reader_sees_the_writer_grow),
+		scratch_test(reader_sees_what_another_thread_freed),
 		scratch_test(reader_may_change_nothing),
 		scratch_test(second_writer_is_ebusy),
 		scratch_test(lock_dies_with_its_holder),

@@ -111,7 +111,7 @@ static int by_name(const void *a, const void *b)
 	return order != 0 ? order : (ra->seq < rb->seq) - (ra->seq > rb->seq);
 }
 
-static int report(const struct gather *g,
+static int report(const struct gather *g, uint64_t heap_end,
 		  int (*fn)(const struct pool_root *root, void *arg), void *arg)
 {
 	struct pool_root root;
@@ -125,8 +125,8 @@ static int report(const struct gather *g,
 			continue;
 		memcpy(root.name, slot->name, sizeof(root.name));
 		memcpy(root.type, slot->type, sizeof(root.type));
-		root.off = slot->off;
-		root.size = slot->size;
+		root.off = rootscan_object(slot, heap_end);
+		root.size = root.off != 0 ? slot->size : 0;
 		rc = fn(&root, arg);
 		if (rc != 0)
 			return rc;
@@ -160,7 +160,7 @@ int inspect_roots(int fd, int (*fn)(const struct pool_root *root, void *arg),
 		rc = -EUCLEAN;
 	if (g.n > 0)
 		qsort(g.slot, g.n, sizeof(*g.slot), by_name);
-	n = rc == 1 || rc == -ENOMEM ? 0 : report(&g, fn, arg);
+	n = rc == 1 || rc == -ENOMEM ? 0 : report(&g, info.heap_end, fn, arg);
 	free(g.slot);
 	return rc < 0 ? rc : n;
 }

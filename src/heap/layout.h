@@ -268,7 +268,7 @@ struct fm_root_disk {
 	uint32_t state;
 	uint32_t crc;		/* CRC32C of the slot from `seq` to its end */
 	uint64_t seq;
-	uint64_t off;		/* the object; 0 is a null root */
+	uint64_t off;		/* the object; 0, or not before heap_end: null */
 	uint64_t size;		/* usable bytes of the block at `off` when the
 				 * root was set; 0 if `off` starts no block */
 	uint64_t reserved;

@@ -495,7 +495,7 @@ int root_alloc(struct fm_heap *h, const char *name, size_t size, const char *typ
 	rc = find_root(h, name, &slot);
 	if (rc == 0 && strcmp(type, slot.type) != 0)
 		rc = wrong_type(&slot, type);
-	else if (rc == 0 && slot.off != 0)
+	else if (rc == 0 && rootscan_object(&slot, heap_end(h)) != 0)
 		*off = slot.off;
 	else if (rc == 0 || rc == -ENOENT)
 		rc = alloc_locked(h, name, size, type, off);
@@ -557,7 +557,7 @@ int root_get(struct fm_heap *h, const char *name, const char *type, uint64_t *of
 		return err_set(EUCLEAN, "the pool is damaged: bad root '%s'", name);
 	if (type != NULL && strcmp(type, slot.type) != 0)
 		return wrong_type(&slot, type);
-	*off = slot.off;
+	*off = rootscan_object(&slot, heap_end(h));
 	return 0;
 }
 
@@ -567,6 +567,7 @@ static int each_indexed(struct fm_heap *h,
 			void *arg)
 {
 	struct fm_root_disk slot;
+	uint64_t off;
 	int rc = 0;
 	size_t i;
 
@@ -576,8 +577,8 @@ static int each_indexed(struct fm_heap *h,
 		slot = *slot_at(h, h->roots.slot_off[i]);
 		if (slot.crc != rootscan_slot_crc(&slot))
 			continue;	/* a writer beside us is at it */
-		rc = fn(slot.name, slot.off == 0 ? NULL : h->base + slot.off,
-			slot.type, arg);
+		off = rootscan_object(&slot, heap_end(h));
+		rc = fn(slot.name, off == 0 ? NULL : h->base + off, slot.type, arg);
 	}
 	return rc;
 }

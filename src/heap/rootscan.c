@@ -36,17 +36,16 @@ static bool printable(const char *s, size_t len)
 	return i < len;		/* terminated */
 }
 
-static bool slot_sound(const struct rootscan *scan, const struct fm_root_disk *slot)
+static bool slot_sound(const struct fm_root_disk *slot)
 {
 	return slot->crc == rootscan_slot_crc(slot) && slot->name[0] != '\0' &&
 	       printable(slot->name, sizeof(slot->name)) &&
-	       printable(slot->type, sizeof(slot->type)) &&
-	       slot->off <= scan->heap_end;
+	       printable(slot->type, sizeof(slot->type));
 }
 
 static int walk_slot(struct rootscan *scan, uint64_t off, struct fm_root_disk *slot)
 {
-	if (slot->state == FM_ROOT_USED && !slot_sound(scan, slot)) {
+	if (slot->state == FM_ROOT_USED && !slot_sound(slot)) {
 		scan->nbad++;
 		return 0;	/* neither used nor to be overwritten */
 	}

@@ -33,6 +33,14 @@ struct rootscan {
  */
 int rootscan_run(struct rootscan *scan);
 
+/* Where the root's object is, or 0.  A heap that got shorter may end before what was
+ * freed while a root referred to it. */
+static inline uint64_t rootscan_object(const struct fm_root_disk *slot,
+				       uint64_t heap_end)
+{
+	return slot->off < heap_end ? slot->off : 0;
+}
+
 uint32_t rootscan_slot_crc(const struct fm_root_disk *slot);
 uint32_t rootscan_page_crc(const struct fm_rootpage_disk *page);
 

@@ -507,6 +507,34 @@ static void bad_slot_is_damage_and_hides_no_other(void **state)
 	assert_both_list(10, 0);
 }
 
+/* A root that outlives its object, and the end of the heap comes before that. */
+static void object_behind_the_end_is_null(void **state)
+{
+	struct fm_info *fi;
+	void *p;
+
+	(void)state;
+	make(3);
+	fi = fmalloc_open(P, 0, NULL);
+	assert_non_null(fi);
+	p = fmalloc_in(fi, 8 << 20);
+	assert_int_equal(fm_root_set(fi, "far", (char *)p + (7 << 20), "t"), 0);
+	ffree(p);
+	assert_int_equal(fmalloc_close(fi), 0);
+	assert_in_range(file_size(P), 1, 7 << 20);
+	assert_both_list(4, 0);
+	fi = fmalloc_open(P, 0, NULL);
+	assert_non_null(fi);
+	errno = ERANGE;
+	assert_null(fm_root_get(fi, "far", "t"));
+	assert_int_equal(errno, 0);
+	p = fm_root_alloc(fi, "far", 100, "t");
+	assert_non_null(p);
+	assert_ptr_equal(fm_root_get(fi, "far", "t"), p);
+	assert_int_equal(fmalloc_close(fi), 0);
+	assert_both_list(4, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -521,6 +549,7 @@ int main(void)
 		scratch_test(bad_page_in_the_chain_is_damage),
 		scratch_test(giant_page_is_damage),
 		scratch_test(bad_slot_is_damage_and_hides_no_other),
+		scratch_test(object_behind_the_end_is_null),
 	};
 
 	return cmocka_run_group_tests_name("root", tests, NULL, NULL);

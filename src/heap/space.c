@@ -193,9 +193,9 @@ static int add_zone(struct fm_heap *h)
 	if (z == NULL)
 		return err_sys(ENOMEM, "memory for zone %u", (unsigned)index);
 	memtool_ours(h->base + base, FM_ZONE_DATA_OFF);
-	/* One that was used before has old bytes in its table. */
-	if (index < heap_nzones(h))
-		memset(z->table, 0, FM_ZONE_TABLE_LEN);
+	/* One that was used before has old bytes in its table; so may what lies behind
+	 * the heap's end, if somebody was killed shortening the pool. */
+	memset(z->table, 0, FM_ZONE_TABLE_LEN);
 	zone_set_spare(h, index, false);
 	zone_raise_end(h, base + FM_CHUNK_LEN);
 	zone_write_header(h, index, disk);

@@ -13,6 +13,7 @@
 
 #include <fmalloc.h>
 
+#include "heap/layout.h"
 #include "unit/checkpool.h"
 
 static int fallocate_errno;	/* 0: let the system do it */
@@ -226,6 +227,32 @@ static void no_space_for_a_new_pool_leaves_nothing(void **state)
 	assert_int_equal(file_size(P), sizeof(zero));
 }
 
+/* Somebody who was killed shortening a pool left its file as it was. */
+static void what_lies_behind_the_heap_counts_for_nothing(void **state)
+{
+	static unsigned char junk[FM_ZONE_DATA_OFF];
+	struct fm_info *fi = fmalloc_open(P, FM_CREATE, NULL);
+	char *p, *q;
+
+	(void)state;
+	assert_non_null(fi);
+	assert_int_equal(fmalloc_close(fi), 0);
+	memset(junk, 0x12, sizeof(junk));
+	file_write(P, FM_ZONE_LEN, junk, sizeof(junk));
+	fi = fmalloc_open(P, 0, NULL);
+	assert_non_null(fi);
+	/* In zone 0, and in a new one. */
+	p = fmalloc_in(fi, FM_ZONE_LEN - FM_ZONE_DATA_OFF);
+	q = fmalloc_in(fi, FM_ZONE_LEN / 2);
+	assert_non_null(p);
+	assert_non_null(q);
+	assert_true(q > p);
+	assert_sound(2);
+	ffree(q);
+	assert_sound(1);
+	assert_int_equal(fmalloc_close(fi), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -233,6 +260,7 @@ int main(void)
 		map_test(holes_of_a_copy_are_filled),
 		map_test(holes_are_filled_without_fallocate),
 		map_test(a_single_hole_of_a_copy_is_filled),
+		map_test(what_lies_behind_the_heap_counts_for_nothing),
 		map_test(no_space_is_null_and_goes_away),
 		map_test(no_space_for_a_new_pool_leaves_nothing),
 	};

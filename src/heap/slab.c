@@ -81,8 +81,11 @@ void slab_absorb(struct fm_heap *h, uint32_t number)
 	for (w = 0; w < nwords; w++) {
 		mask = slab_mask(h, cls, w);
 		freed = second != NULL ? __atomic_load_n(&second[w], __ATOMIC_SEQ_CST) : 0;
-		/* Looked at after the word: who set a bit had pinned the slab. */
-		if (freed != 0 && __atomic_load_n(&s->pins, __ATOMIC_SEQ_CST) == 0) {
+		/* Looked at after the word: who set a bit had pinned the slab.  But what
+		 * is free in both was left so by a kill, and will be handed out. */
+		if (freed != 0 && __atomic_load_n(&s->pins, __ATOMIC_SEQ_CST) != 0)
+			freed &= ~load(&first[w]);
+		if (freed != 0) {
 			__atomic_store_n(&first[w], load(&first[w]) & ~freed,
 					 __ATOMIC_RELEASE);
 			__atomic_fetch_and(&second[w], ~freed, __ATOMIC_RELEASE);

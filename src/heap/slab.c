@@ -175,29 +175,30 @@ bool slab_clear(struct fm_heap *h, uint64_t off, unsigned cls)
 
 /*
  * A block of a slab that has no second bitmap: nobody allocates from it, so all
- * change the first alike.  The last of its blocks takes the slab along.
+ * change the first alike.  The last of its blocks takes the slab along; the lock,
+ * lest that happen before *done.
  */
 static bool free_of_old(struct fm_heap *h, uint64_t off, int i, uint64_t *done)
 {
 	uint64_t *first = slab_bitmap(h, off), bit = UINT64_C(1) << (i & 63), rest = 0;
 	struct loose_slabs *loose = &h->loose[0];
 	uint32_t number = slab_number(off), w;
-	bool last;
+	bool was_set, last;
 
-	if ((__atomic_fetch_and(&first[i / 64], ~bit, __ATOMIC_ACQ_REL) & bit) == 0)
-		return false;
-	if (done != NULL)
-		__atomic_store_n(done, 0, __ATOMIC_RELEASE);
 	pthread_mutex_lock(&loose->lock);
+	was_set = (__atomic_fetch_and(&first[i / 64], ~bit, __ATOMIC_ACQ_REL) & bit) != 0;
+	if (was_set && done != NULL)
+		__atomic_store_n(done, 0, __ATOMIC_RELEASE);
 	for (w = 0; w < nwords_of(h, 0); w++)
 		rest |= load(&first[w]);
-	last = rest == 0 && h->slab[number].geometry == sizeclass_geometry[0];
+	last = was_set && rest == 0 &&
+	       h->slab[number].geometry == sizeclass_geometry[0];
 	if (last)
 		slab_forget(h, number);
 	pthread_mutex_unlock(&loose->lock);
 	if (last)
 		pages_free(h, FM_EXTENT_SLAB, slab_off(number), NULL);
-	return true;
+	return was_set;
 }
 
 static void pin(struct slab *s)

@@ -29,6 +29,10 @@ struct lane_table {
 };
 
 static __thread struct lane_table *own_lanes;
+/* The thread has given its lanes back.  Destructors that run later, of other keys
+ * and of the C library, may still allocate and free, and nobody would tell when they
+ * have: they share a lane. */
+static __thread bool ended;
 static pthread_key_t exit_key;
 static bool have_exit_key;
 
@@ -746,6 +750,7 @@ static void at_thread_exit(void *arg)
 	registry_unlock();
 	map_anon_free(table, sizeof(*table));
 	own_lanes = NULL;
+	ended = true;
 	tcache.epoch = 0;
 }
 
@@ -795,7 +800,7 @@ struct lane *lane_get(struct fm_heap *h)
 {
 	uint64_t generation = registry_generation(h->window);
 
-	if (own_lanes == NULL && !make_table())
+	if (own_lanes == NULL && (ended || !make_table()))
 		return NULL;
 	if (own_lanes->of[h->window].lane == NULL ||
 	    own_lanes->of[h->window].generation != generation) {

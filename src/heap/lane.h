@@ -71,7 +71,8 @@ void lane_open(struct fm_heap *h);
 void lane_close(struct fm_heap *h);
 void lane_destroy(struct fm_heap *h);
 
-/* The calling thread's lane of the pool; NULL: too many threads, or no memory. */
+/* The calling thread's lane of the pool; NULL: too many threads, or no memory, or
+ * the thread is ending. */
 struct lane *lane_get(struct fm_heap *h);
 /* Give empty slabs back, of the calling thread's and of those that no lane has. */
 void lane_tidy(struct fm_heap *h);

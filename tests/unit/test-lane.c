@@ -228,6 +228,37 @@ static void what_others_free_is_used_again(void **state)
 	assert_nblocks(0);
 }
 
+static pthread_key_t late_key;
+
+/* Each time that the thread's destructors run, the last time included. */
+static void use_late(void *arg)
+{
+	assert_int_equal(pthread_setspecific(late_key, arg), 0);
+	ffree(fmalloc(100));
+}
+
+static void *end_late(void *arg)
+{
+	assert_int_equal(pthread_setspecific(late_key, arg), 0);
+	ffree(fmalloc(100));
+	return NULL;
+}
+
+static void a_lane_is_not_lost_to_a_late_destructor(void **state)
+{
+	struct fm_info *fi = fmalloc_init(P, NULL);
+	int i;
+
+	assert_non_null(fi);
+	assert_int_equal(pthread_key_create(&late_key, use_late), 0);
+	for (i = 0; i < 20; i++)
+		in_thread(end_late, state);
+	assert_int_equal(registry_check(fi)->nlanes, 1);
+	assert_int_equal(pthread_key_delete(late_key), 0);
+	assert_int_equal(fmalloc_close(fi), 0);
+	assert_nblocks(0);
+}
+
 static void what_an_ended_thread_had_is_used_again(void **state)
 {
 	struct fm_info *fi = fmalloc_init(P, NULL);
@@ -601,6 +632,7 @@ int main(void)
 		scratch_test(what_others_free_is_used_again),
 		scratch_test(what_an_ended_thread_had_is_used_again),
 		scratch_test(pages_for_slabs_to_come_go_back),
+		scratch_test(a_lane_is_not_lost_to_a_late_destructor),
 		scratch_test(passing_blocks_on),
 		scratch_test(more_threads_than_lanes),
 		scratch_test(freeing_again_is_refused),

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "common/align.h"
 #include "heap/error.h"
@@ -28,11 +29,21 @@
 
 /* --- what was promised ------------------------------------------------------- */
 
+/* The heap may end before the file does, if somebody was killed in between. */
+static uint64_t end_of_file(const struct fm_heap *h)
+{
+	struct stat st;
+
+	return fstat(h->fd, &st) == 0 ? (uint64_t)st.st_size : UINT64_MAX;
+}
+
 /* If anything lies behind `end` in the file a folio might reach over it: then the
  * whole chunk needs space. */
 static uint64_t end_of_space(const struct fm_heap *h, uint64_t end)
 {
-	return end >= heap_end(h) ? end : align_up(end, FM_CHUNK_LEN);
+	if (end >= heap_end(h) && end >= end_of_file(h))
+		return end;
+	return align_up(end, FM_CHUNK_LEN);
 }
 
 static int claim(struct fm_heap *h, uint64_t from, uint64_t to)

@@ -253,6 +253,39 @@ static void what_lies_behind_the_heap_counts_for_nothing(void **state)
 	assert_int_equal(fmalloc_close(fi), 0);
 }
 
+static bool pool_has_space(uint64_t off, uint64_t len)
+{
+	int fd = open(P, O_RDONLY | O_CLOEXEC);
+	bool has;
+
+	assert_true(fd >= 0);
+	has = has_space(fd, off, len);
+	close(fd);
+	return has;
+}
+
+/* A folio of the page cache reaches over the end of a heap that is not that of the
+ * file, so what is there must not be a hole. */
+static void file_longer_than_its_heap_has_no_hole_at_the_end(void **state)
+{
+	struct fm_info *fi = fmalloc_open(P, FM_CREATE, NULL);
+	uint64_t end;
+
+	(void)state;
+	assert_non_null(fi);
+	assert_int_equal(fmalloc_close(fi), 0);
+	end = file_size(P);
+	assert_true(end < FM_CHUNK_LEN);
+	assert_int_equal(truncate(P, 3 * FM_CHUNK_LEN), 0);
+	fi = fmalloc_open(P, 0, NULL);
+	assert_non_null(fi);
+	assert_true(pool_has_space(end, FM_CHUNK_LEN - end));
+	/* The same when it grows: to somewhere in the second chunk. */
+	assert_non_null(fmalloc_in(fi, FM_CHUNK_LEN));
+	assert_true(pool_has_space(FM_CHUNK_LEN, FM_CHUNK_LEN));
+	assert_int_equal(fmalloc_close(fi), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -261,6 +294,7 @@ int main(void)
 		map_test(holes_are_filled_without_fallocate),
 		map_test(a_single_hole_of_a_copy_is_filled),
 		map_test(what_lies_behind_the_heap_counts_for_nothing),
+		map_test(file_longer_than_its_heap_has_no_hole_at_the_end),
 		map_test(no_space_is_null_and_goes_away),
 		map_test(no_space_for_a_new_pool_leaves_nothing),
 	};

@@ -75,7 +75,8 @@ static int claim_zone(struct fm_heap *h, uint32_t index)
 
 		if ((holes >> c & 1) == 0)
 			continue;
-		if (at >= end)
+		/* As sound_holes(): what is no whole chunk is no hole. */
+		if (at + FM_CHUNK_LEN > end)
 			break;
 		if (at > from)
 			rc = claim(h, from, at);

@@ -286,6 +286,30 @@ static void file_longer_than_its_heap_has_no_hole_at_the_end(void **state)
 	assert_int_equal(fmalloc_close(fi), 0);
 }
 
+/* Some bytes at the end of a zone are no chunk, and so no hole. */
+static void part_of_a_chunk_is_no_hole(void **state)
+{
+	struct fm_info *fi = fmalloc_open(P, FM_CREATE, NULL);
+	uint32_t holes = 1u << 1;
+	struct fm_zone_disk zone;
+	uint64_t end;
+
+	(void)state;
+	assert_non_null(fi);
+	assert_non_null(fmalloc_in(fi, FM_CHUNK_LEN));
+	assert_int_equal(fmalloc_close(fi), 0);
+	file_read(P, FM_ZONE0_HEADER_OFF, &zone, sizeof(zone));
+	end = zone.npages_reserved * FM_PAGE_LEN;
+	assert_in_range(end, FM_CHUNK_LEN + 1, 2 * FM_CHUNK_LEN - 1);
+	file_write(P, FM_ZONE0_HEADER_OFF + offsetof(struct fm_zone_disk, holes), &holes, 4);
+	file_copy(P, "copy");	/* with holes for zeroes */
+	assert_int_equal(rename("copy", P), 0);
+	fi = fmalloc_open(P, 0, NULL);
+	assert_non_null(fi);
+	assert_true(pool_has_space(FM_CHUNK_LEN, end - FM_CHUNK_LEN));
+	assert_int_equal(fmalloc_close(fi), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -295,6 +319,7 @@ int main(void)
 		map_test(a_single_hole_of_a_copy_is_filled),
 		map_test(what_lies_behind_the_heap_counts_for_nothing),
 		map_test(file_longer_than_its_heap_has_no_hole_at_the_end),
+		map_test(part_of_a_chunk_is_no_hole),
 		map_test(no_space_is_null_and_goes_away),
 		map_test(no_space_for_a_new_pool_leaves_nothing),
 	};

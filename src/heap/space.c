@@ -34,7 +34,7 @@ static uint64_t end_of_file(const struct fm_heap *h)
 {
 	struct stat st;
 
-	return fstat(h->fd, &st) == 0 ? (uint64_t)st.st_size : UINT64_MAX;
+	return fstat(map_fd(h), &st) == 0 ? (uint64_t)st.st_size : UINT64_MAX;
 }
 
 /* If anything lies behind `end` in the file a folio might reach over it: then the

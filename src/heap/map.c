@@ -94,7 +94,7 @@ int map_pool(struct fm_heap *h, uint64_t file_len)
 {
 	void *want = (void *)(FM_REGION_BASE +
 			      ((uintptr_t)h->window << FM_WINDOW_BITS));
-	uint64_t least = align_up(file_len + FM_ZONE_LEN, FM_ZONE_LEN);
+	uint64_t least = align_up(file_len, FM_ZONE_LEN);
 	uint64_t most = FM_MAX_NZONES * FM_ZONE_LEN;
 	uint64_t len = WINDOW_LEN < most ? WINDOW_LEN : most;
 	struct stat st;

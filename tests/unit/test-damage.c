@@ -655,6 +655,52 @@ static void a_bad_zone_header_is_met_when_needed(void **state)
 	assert_int_equal(fmalloc_close(fi), 0);
 }
 
+/* --- little address space --------------------------------------------------------------------- */
+
+/* (The sanitizers need all there is.) */
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+/* ulimit -v: room for a mapping of 256 MiB and not for one of twice that. */
+static void with_little_address_space(void)
+{
+	unsigned long npages = 0;
+	FILE *f = fopen("/proc/self/statm", "re");
+	struct rlimit limit;
+
+	child_check(f != NULL && fscanf(f, "%lu", &npages) == 1);
+	fclose(f);
+	limit.rlim_cur = limit.rlim_max = npages * sysconf(_SC_PAGESIZE) + (400ul << 20);
+	child_check(setrlimit(RLIMIT_AS, &limit) == 0);
+}
+
+static void fill_address_space(void *arg)
+{
+	struct fm_info *fi;
+	int n = 0, i;
+
+	(void)arg;
+	with_little_address_space();
+	fi = fmalloc_open(P, FM_CREATE, NULL);
+	child_check(fi != NULL);
+	while (fmalloc_in(fi, 20 << 20) != NULL)
+		n++;
+	child_check(errno == ENOMEM && n == 12);
+	child_check(fmalloc_close(fi) == 0);
+	for (i = 0; i < 2; i++) {
+		fi = fmalloc_open(P, 0, NULL);
+		child_check(fi != NULL);
+		child_check(fmalloc_in(fi, 20 << 20) == NULL && errno == ENOMEM);
+		child_check(fmalloc_in(fi, 100) != NULL);
+		child_check(fmalloc_close(fi) == 0);
+	}
+}
+
+static void a_pool_that_fills_its_address_space_opens_again(void **state)
+{
+	(void)state;
+	child_run(fill_address_space, NULL);
+}
+#endif
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -663,6 +709,9 @@ int main(void)
 		scratch_test(a_bad_table_is_met_when_needed),
 		scratch_test(a_bad_header_of_zone_0_is_refused),
 		scratch_test(a_bad_zone_header_is_met_when_needed),
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+		scratch_test(a_pool_that_fills_its_address_space_opens_again),
+#endif
 	};
 
 	return cmocka_run_group_tests_name("damage", tests, NULL, NULL);

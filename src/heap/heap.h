@@ -36,9 +36,9 @@
  * A slab in memory, by its number: its offset / 64 KiB.  (32 bytes: freeing a
  * block at random is bound by what of this is in the cache.)
  *
- * A slab has an owner, which is a lane, or it is loose.  Only the owner's thread
- * touches next to nfree, and the first bitmap; of a loose slab, who has the lock
- * of its class.  The rest is atomic, or does not change while the slab is there.
+ * A slab has an owner, which is a lane, or it is loose, or just being made.  Only
+ * the owner's thread touches next to nfree, and the first bitmap; of a loose slab,
+ * who has the lock of its class.  The rest is atomic, or does not change while the slab is there.
  */
 struct slab {
 	uint64_t geometry;	/* as sizeclass_geometry[]; 0: no slab here */
@@ -72,7 +72,8 @@ enum slab_where {
 	SLAB_CURRENT	/* owned, and blocks are being taken from it */
 };
 
-#define LOOSE 0u	/* no lane has this number */
+#define LOOSE 0u	/* no lane has this number, */
+#define UNBORN UINT16_MAX	/* nor this one: a slab that its maker has yet to own */
 
 struct loose_slabs {
 	pthread_mutex_t lock;

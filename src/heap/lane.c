@@ -252,6 +252,10 @@ static void tell_owner(struct fm_heap *h, uint32_t number)
 			absorb_loose(h, number);
 			return;
 		}
+		if (owner == UNBORN) {	/* what was freed was in an earlier slab here */
+			__atomic_store_n(&s->remote, 0, __ATOMIC_SEQ_CST);
+			return;
+		}
 		lane = h->lane[owner];
 		head = __atomic_load_n(&lane->remote, __ATOMIC_ACQUIRE);
 		do

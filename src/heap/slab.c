@@ -58,14 +58,14 @@ static int block_at(const struct fm_heap *h, unsigned cls, uint64_t off)
 
 /* --- slabs that come and go --------------------------------------------------------- */
 
-static void set_up(struct fm_heap *h, uint64_t off, unsigned cls)
+static void set_up(struct fm_heap *h, uint64_t off, unsigned cls, uint16_t owner)
 {
 	struct slab *s = &h->slab[slab_number(off)];
 
 	s->nblocks = slab_nblocks(h, cls);
 	s->hint = 0;
 	s->where = SLAB_NOWHERE;
-	__atomic_store_n(&s->owner, LOOSE, __ATOMIC_RELAXED);
+	__atomic_store_n(&s->owner, owner, __ATOMIC_RELAXED);
 	__atomic_store_n(&s->geometry, sizeclass_geometry[cls], __ATOMIC_RELEASE);
 }
 
@@ -105,7 +105,7 @@ void slab_load(struct fm_heap *h, uint64_t off, unsigned cls)
 	struct loose_slabs *loose = &h->loose[cls];
 	struct slab *s = &h->slab[number];
 
-	set_up(h, off, cls);
+	set_up(h, off, cls, LOOSE);
 	if (!slab_has_second(h, cls))
 		return;
 	pthread_mutex_lock(&loose->lock);
@@ -129,7 +129,7 @@ void slab_prepare(struct fm_heap *h, uint64_t off, unsigned cls)
 		if (cls == 0)
 			__atomic_store_n(&second[w], 0, __ATOMIC_RELAXED);
 	}
-	set_up(h, off, cls);
+	set_up(h, off, cls, UNBORN);
 	h->slab[slab_number(off)].nfree = slab_nblocks(h, cls);
 	memtool_free(h->base + off, (uint64_t)slab_nblocks(h, cls) *
 				    sizeclass_table[cls].size);

@@ -133,13 +133,17 @@ static int add_unlocked(struct fm_heap *h, uint64_t off, uint64_t len)
 
 int space_extend(struct fm_heap *h, struct zone *z, uint32_t more)
 {
-	uint32_t from = z->nreserved, to = from + more;
+	uint32_t from = z->nreserved, to = from + more, p;
 	uint64_t base = z->index * FM_ZONE_LEN;
 	int rc;
 
 	rc = add_unlocked(h, base + from * FM_PAGE_LEN, more * FM_PAGE_LEN);
 	if (rc < 0)
 		return rc;
+	/* What a damaged table says of pages that the zone does not have. */
+	for (p = from; p < to; p++)
+		if (z->table[p] != 0)
+			z->table[p] = 0;
 	zone_raise_end(h, base + to * FM_PAGE_LEN);
 	__atomic_store_n(&z->disk->npages_reserved, to, __ATOMIC_RELEASE);
 	z->nreserved = to;

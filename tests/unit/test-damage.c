@@ -655,6 +655,34 @@ static void a_bad_zone_header_is_met_when_needed(void **state)
 	assert_int_equal(fmalloc_close(fi), 0);
 }
 
+/* What a table says of pages that its zone does not have yet. */
+static void entries_beyond_the_zone_count_for_nothing(void **state)
+{
+	struct fm_zone_disk zone_0;
+	struct fm_info *fi;
+	uint64_t at;
+	char *p;
+
+	(void)state;
+	fi = fmalloc_open(P, FM_CREATE, NULL);
+	assert_non_null(fi);
+	assert_non_null(fmalloc_in(fi, 100));
+	assert_int_equal(fmalloc_close(fi), 0);
+	file_read(P, FM_ZONE0_HEADER_OFF, &zone_0, sizeof(zone_0));
+	at = FM_ZONE_TABLE_OFF + (zone_0.npages_reserved + 20) * 4;
+	put32(at, FM_EXTENT(FM_EXTENT_RUN, 0, 3));
+	fi = fmalloc_open(P, 0, NULL);
+	assert_non_null(fi);
+	p = fmalloc_in(fi, MIB);
+	assert_non_null(p);
+	assert_in_range(p - (char *)fi->mem, 0,
+			(zone_0.npages_reserved + 19) * FM_PAGE_LEN);
+	/* Within the new block. */
+	p = (char *)fi->mem + (zone_0.npages_reserved + 20) * FM_PAGE_LEN;
+	assert_int_equal(fmalloc_usable_size(p), 0);
+	assert_int_equal(fmalloc_close(fi), 0);
+}
+
 /* --- little address space --------------------------------------------------------------------- */
 
 /* (The sanitizers need all there is.) */
@@ -709,6 +737,7 @@ int main(void)
 		scratch_test(a_bad_table_is_met_when_needed),
 		scratch_test(a_bad_header_of_zone_0_is_refused),
 		scratch_test(a_bad_zone_header_is_met_when_needed),
+		scratch_test(entries_beyond_the_zone_count_for_nothing),
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 		scratch_test(a_pool_that_fills_its_address_space_opens_again),
 #endif

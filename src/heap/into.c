@@ -15,9 +15,9 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "common/crc32c.h"
 #include "heap/error.h"
 #include "heap/heap.h"
+#include "heap/judge.h"
 #include "heap/lane.h"
 
 static void store(uint64_t *where, uint64_t value)
@@ -27,21 +27,11 @@ static void store(uint64_t *where, uint64_t value)
 
 /* --- the page of intents --------------------------------------------------------- */
 
-static uint32_t crc_of(const struct fm_intents_disk *page)
-{
-	return crc32c(0, &page->self_off, sizeof(page->self_off));
-}
-
 static bool page_sound(const struct fm_heap *h, uint64_t off)
 {
-	const struct fm_intents_disk *page;
-
-	if (off % FM_PAGE_LEN != 0 ||
-	    zone_entry(h, off) != FM_EXTENT(FM_EXTENT_META, 0, FM_INTENTS_NPAGES))
-		return false;
-	page = (struct fm_intents_disk *)(h->base + off);
-	return page->magic == FM_INTENTS_MAGIC && page->self_off == off &&
-	       page->crc == crc_of(page);
+	return off % FM_PAGE_LEN == 0 &&
+	       zone_entry(h, off) == FM_EXTENT(FM_EXTENT_META, 0, FM_INTENTS_NPAGES) &&
+	       judge_intents((struct fm_intents_disk *)(h->base + off), off) == NULL;
 }
 
 /* intent_lock is held.  A pool without space for it does with the super's. */
@@ -57,7 +47,7 @@ static struct fm_intents_disk *make_page(struct fm_heap *h)
 	memset(page, 0, sizeof(*page));
 	page->magic = FM_INTENTS_MAGIC;
 	page->self_off = *pending;
-	page->crc = crc_of(page);
+	page->crc = judge_self_crc(*pending);
 	store(&h->super->intents_off, page->self_off);
 	store(pending, 0);
 	__atomic_store_n(&h->intents, page, __ATOMIC_RELEASE);
@@ -80,8 +70,7 @@ static void settle(struct fm_heap *h, struct fm_intent_disk *intent)
 
 	if (where_off == 0)
 		return;
-	if (where_off % sizeof(word) == 0 && where_off >= FM_APP_OFF &&
-	    where_off <= heap_end(h) - sizeof(word)) {
+	if (judge_where(where_off, heap_end(h)) == NULL) {
 		word = *(uint64_t *)(h->base + where_off);
 		alloc_drop(h, word == value ? intent->old_off : intent->new_off);
 	}

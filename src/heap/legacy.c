@@ -8,9 +8,9 @@
 #include <errno.h>
 #include <unistd.h>
 
-#include "common/crc32c.h"
 #include "heap/error.h"
 #include "heap/heap.h"
+#include "heap/judge.h"
 
 /*
  * From now on what the first version does not know may be in the pool, so it must
@@ -35,14 +35,9 @@ static int renew_super(struct fm_heap *h)
 
 static bool lane_sound(const struct fm_heap *h, uint64_t off)
 {
-	const struct fm_lane_disk *lane;
-
-	if (off % FM_PAGE_LEN != 0 ||
-	    zone_entry(h, off) != FM_EXTENT(FM_EXTENT_META, 0, FM_LANE_NPAGES))
-		return false;
-	lane = (struct fm_lane_disk *)(h->base + off);
-	return lane->magic == FM_LANE_MAGIC && lane->self_off == off &&
-	       lane->crc == crc32c(0, &lane->self_off, sizeof(lane->self_off));
+	return off % FM_PAGE_LEN == 0 &&
+	       zone_entry(h, off) == FM_EXTENT(FM_EXTENT_META, 0, FM_LANE_NPAGES) &&
+	       judge_lane((struct fm_lane_disk *)(h->base + off), off) == NULL;
 }
 
 /* Clear the bits of what is in the magazines, and then the counts. */

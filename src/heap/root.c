@@ -212,14 +212,10 @@ static void make_region(struct fm_heap *h)
 {
 	struct fm_rootpage_disk *page =
 		(struct fm_rootpage_disk *)(h->base + FM_APP_OFF);
-	struct fm_rootpage_disk head = {
-		.self_off = FM_APP_OFF,
-		.nslots = FM_APP_NSLOTS,
-	};
+	struct fm_rootpage_disk head;
 	uint64_t word[4];
 
-	memcpy(head.magic, FM_ROOT_MAGIC, sizeof(head.magic));
-	head.crc = rootscan_page_crc(&head);
+	rootscan_make_head(&head, FM_APP_OFF);
 	memcpy(word, &head, sizeof(word));
 	/*
 	 * The word of nslots and crc, then that of self_off; the magic last:
@@ -286,11 +282,7 @@ static int add_page(struct fm_heap *h)
 	off = *pending;
 	page = (struct fm_rootpage_disk *)(h->base + off);
 	memset(page, 0, FM_ROOTPAGE_NPAGES * FM_PAGE_LEN);
-	memcpy(page->magic, FM_ROOT_MAGIC, sizeof(page->magic));
-	page->self_off = off;
-	page->nslots = (FM_ROOTPAGE_NPAGES * FM_PAGE_LEN - FM_ROOTPAGE_HEAD_LEN) /
-		       sizeof(struct fm_root_disk);
-	page->crc = rootscan_page_crc(page);
+	rootscan_make_head(page, off);
 	last = (struct fm_rootpage_disk *)(h->base + h->roots.last_page_off);
 	__atomic_store_n(&last->next_off, off, __ATOMIC_RELEASE);
 	__atomic_store_n(pending, 0, __ATOMIC_RELEASE);

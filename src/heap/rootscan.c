@@ -11,7 +11,6 @@
 #include "heap/error.h"
 #include "heap/rootscan.h"
 
-
 uint32_t rootscan_slot_crc(const struct fm_root_disk *slot)
 {
 	return crc32c(0, &slot->seq, sizeof(*slot) - offsetof(struct fm_root_disk, seq));
@@ -26,6 +25,21 @@ uint32_t rootscan_page_crc(const struct fm_rootpage_disk *page)
 	return crc32c(crc, &page->nslots, sizeof(page->nslots));
 }
 
+static uint64_t page_len(uint64_t off)
+{
+	return off == FM_APP_OFF ? FM_APP_LEN : FM_ROOTPAGE_LEN;
+}
+
+void rootscan_make_head(struct fm_rootpage_disk *head, uint64_t off)
+{
+	memset(head, 0, sizeof(*head));
+	memcpy(head->magic, FM_ROOT_MAGIC, sizeof(head->magic));
+	head->self_off = off;
+	head->nslots = (page_len(off) - FM_ROOTPAGE_HEAD_LEN) /
+		       sizeof(struct fm_root_disk);
+	head->crc = rootscan_page_crc(head);
+}
+
 static bool printable(const char *s, size_t len)
 {
 	size_t i;
@@ -36,17 +50,24 @@ static bool printable(const char *s, size_t len)
 	return i < len;		/* terminated */
 }
 
-static bool slot_sound(const struct fm_root_disk *slot)
+/* NULL, or what is wrong with the slot. */
+static const char *judge_slot(const struct fm_root_disk *slot)
 {
-	return slot->crc == rootscan_slot_crc(slot) && slot->name[0] != '\0' &&
-	       printable(slot->name, sizeof(slot->name)) &&
-	       printable(slot->type, sizeof(slot->type));
+	if (slot->crc != rootscan_slot_crc(slot))
+		return "bad checksum";
+	if (slot->name[0] == '\0' || !printable(slot->name, sizeof(slot->name)))
+		return "bad name";
+	return printable(slot->type, sizeof(slot->type)) ? NULL : "bad type";
 }
 
 static int walk_slot(struct rootscan *scan, uint64_t off, struct fm_root_disk *slot)
 {
-	if (slot->state == FM_ROOT_USED && !slot_sound(slot)) {
+	const char *what = slot->state == FM_ROOT_USED ? judge_slot(slot) : NULL;
+
+	if (what != NULL) {
 		scan->nbad++;
+		if (scan->fault != NULL)
+			scan->fault(scan->arg, off, what, slot);
 		return 0;	/* neither used nor to be overwritten */
 	}
 	if (slot->state != FM_ROOT_USED)
@@ -72,27 +93,47 @@ static int walk_slots(struct rootscan *scan, uint64_t page_off, uint32_t nslots)
 	return 0;
 }
 
-static bool page_sound(const struct rootscan *scan, uint64_t off,
-		       const struct fm_rootpage_disk *page)
+/* NULL, or what is wrong with the head of the page at off. */
+static const char *judge_page(const struct rootscan *scan, uint64_t off,
+			      const struct fm_rootpage_disk *page)
 {
-	uint64_t len = off == FM_APP_OFF ? FM_APP_LEN : FM_ROOTPAGE_LEN;
+	struct fm_rootpage_disk head;
 
-	return memcmp(page->magic, FM_ROOT_MAGIC, sizeof(page->magic)) == 0 &&
-	       page->crc == rootscan_page_crc(page) && page->self_off == off &&
-	       page->nslots == (len - FM_ROOTPAGE_HEAD_LEN) /
-				       sizeof(struct fm_root_disk) &&
-	       off + len <= scan->heap_end;
+	rootscan_make_head(&head, off);
+	if (memcmp(page->magic, head.magic, sizeof(head.magic)) != 0)
+		return "no magic number";
+	if (page->self_off != off)
+		return "offset of another page";
+	if (page->nslots != head.nslots)
+		return "another number of slots";
+	if (page->crc != head.crc)
+		return "bad checksum";
+	return off + page_len(off) > scan->heap_end ? "beyond the end of the heap" :
+						      NULL;
 }
 
-/* Whether there is a page at off for the chain to go on to. */
-static bool may_follow(const struct rootscan *scan, uint64_t off)
+/* NULL, or why the chain must not go on to off: the nth step, and from where a
+ * circle would be noticed. */
+static const char *judge_next(const struct rootscan *scan, uint64_t off, uint64_t mark,
+			      uint64_t nth)
 {
-	return off % FM_PAGE_LEN == 0 && off >= FM_ZONE_DATA_OFF &&
-	       off < scan->heap_end;
+	if (off % FM_PAGE_LEN != 0 || off < FM_ZONE_DATA_OFF || off >= scan->heap_end)
+		return "it leads to what is no page of the heap";
+	/* Brent's cycle detection. */
+	if (off == mark)
+		return "it leads back into the chain";
+	/* Pages that do not overlap are no more than there is room for. */
+	if (nth > scan->heap_end / FM_ROOTPAGE_LEN ||
+	    (scan->max_npages != 0 && nth > scan->max_npages))
+		return "the chain is too long";
+	return NULL;
 }
 
-static int bad_page(uint64_t off)
+/* at: of the bytes that are wrong. */
+static int bad_page(struct rootscan *scan, uint64_t at, uint64_t off, const char *what)
 {
+	if (scan->fault != NULL)
+		scan->fault(scan->arg, at, what, NULL);
 	return err_set(EUCLEAN, "the pool is damaged: bad page of named roots at"
 		       " offset %" PRIu64, off);
 }
@@ -103,14 +144,10 @@ static int bad_page(uint64_t off)
  */
 static bool half_made(const unsigned char *region)
 {
-	struct fm_rootpage_disk head = {
-		.magic = FM_ROOT_MAGIC,
-		.self_off = FM_APP_OFF,
-		.nslots = FM_APP_NSLOTS,
-	};
+	struct fm_rootpage_disk head;
 	const size_t len = sizeof(head);
 
-	head.crc = rootscan_page_crc(&head);
+	rootscan_make_head(&head, FM_APP_OFF);
 	memset(head.magic, 0, sizeof(head.magic));
 	if (region[len] != 0 || memcmp(region + len, region + len + 1,
 				       FM_APP_LEN - len - 1) != 0)
@@ -144,6 +181,7 @@ int rootscan_run(struct rootscan *scan)
 {
 	uint64_t off = FM_APP_OFF, mark = 0, nsteps = 0, next_mark = 1;
 	struct fm_rootpage_disk page;
+	const char *what;
 	int rc;
 
 	scan->nbad = 0;
@@ -154,21 +192,22 @@ int rootscan_run(struct rootscan *scan)
 		rc = scan->read(scan->src, off, &page, sizeof(page));
 		if (rc < 0)
 			return rc;
-		if (!page_sound(scan, off, &page))
-			return bad_page(off);
+		what = judge_page(scan, off, &page);
+		if (what != NULL)
+			return bad_page(scan, off, off, what);
+		if (scan->page != NULL)
+			scan->page(scan->arg, off);
 		rc = walk_slots(scan, off, page.nslots);
 		if (rc != 0)
 			return rc;
 		scan->last_page_off = off;
 		if (page.next_off == 0)
 			return 0;
-		/* Brent's cycle detection. */
-		if (page.next_off == mark || !may_follow(scan, page.next_off))
-			return bad_page(page.next_off);
-		/* Pages that do not overlap are no more than there is room for. */
-		if (++nsteps > scan->heap_end / FM_ROOTPAGE_LEN ||
-		    (scan->max_npages != 0 && nsteps > scan->max_npages))
-			return bad_page(page.next_off);
+		what = judge_next(scan, page.next_off, mark, ++nsteps);
+		if (what != NULL)
+			return bad_page(scan, off + offsetof(struct fm_rootpage_disk,
+							     next_off),
+					page.next_off, what);
 		if (nsteps == next_mark) {
 			mark = page.next_off;
 			next_mark *= 2;

@@ -20,7 +20,14 @@ struct rootscan {
 	/* Called for every slot; state is FM_ROOT_USED only if the slot is
 	 * sound, FM_ROOT_FREE else.  Non-zero ends the walk. */
 	int (*slot)(void *arg, uint64_t slot_off, const struct fm_root_disk *slot);
-	void *arg;
+	/* If not NULL: called for every page that is sound, before its slots; and for
+	 * every page (then rootscan_run() returns -EUCLEAN) and used slot that is
+	 * not, with what is wrong, and the slot.  Of a page that the chain must not
+	 * go on to, off is that of the word that says so. */
+	void (*page)(void *arg, uint64_t off);
+	void (*fault)(void *arg, uint64_t off, const char *what,
+		      const struct fm_root_disk *slot);
+	void *arg;		/* of these three */
 
 	uint64_t last_page_off;	/* out */
 	uint64_t nbad;		/* out: used slots that are damaged */
@@ -40,6 +47,9 @@ static inline uint64_t rootscan_object(const struct fm_root_disk *slot,
 {
 	return slot->off < heap_end ? slot->off : 0;
 }
+
+/* The head that a page at off has, but for next_off. */
+void rootscan_make_head(struct fm_rootpage_disk *head, uint64_t off);
 
 uint32_t rootscan_slot_crc(const struct fm_root_disk *slot);
 uint32_t rootscan_page_crc(const struct fm_rootpage_disk *page);

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "heap/error.h"
+#include "heap/judge.h"
 #include "heap/zone.h"
 
 /* --- the zone directory ------------------------------------------------------- */
@@ -46,9 +47,7 @@ uint32_t zone_nreserved(const struct fm_heap *h, uint32_t index)
 	const struct fm_zone_disk *disk = zone_header(h, index);
 	uint32_t n = __atomic_load_n(&disk->npages_reserved, __ATOMIC_ACQUIRE);
 
-	if (disk->magic != FM_ZONE_MAGIC || disk->index != index ||
-	    n < FM_ZONE_HEAD_NPAGES || n > FM_ZONE_NPAGES ||
-	    index * FM_ZONE_LEN + ((uint64_t)n << FM_PAGE_SHIFT) > heap_end(h))
+	if (judge_zone(disk, index) != NULL || judge_nreserved(n, index, heap_end(h)) != NULL)
 		return 0;
 	return n;
 }
@@ -56,14 +55,11 @@ uint32_t zone_nreserved(const struct fm_heap *h, uint32_t index)
 uint32_t zone_huge_span(const struct fm_heap *h, uint32_t index)
 {
 	const struct fm_zone_disk *disk = zone_header(h, index);
-	uint64_t room = heap_end(h) - index * FM_ZONE_LEN;
 
-	if (disk->magic != FM_ZONE_MAGIC || disk->index != index ||
-	    disk->huge_off < FM_PAGE_LEN || disk->huge_off > room ||
-	    disk->huge_off % FM_PAGE_LEN != 0 || disk->huge_len == 0 ||
-	    disk->huge_len > room - disk->huge_off)
+	if (judge_zone(disk, index) != NULL ||
+	    judge_huge(disk, index, heap_end(h)) != NULL)
 		return 0;
-	return (disk->huge_off + disk->huge_len + FM_ZONE_LEN - 1) >> FM_ZONE_SHIFT;
+	return judge_huge_span(disk);
 }
 
 void zone_write_header(struct fm_heap *h, uint32_t index, struct fm_zone_disk disk)
@@ -193,24 +189,6 @@ void zone_close(struct fm_heap *h)
 
 /* --- loading a zone ------------------------------------------------------------ */
 
-static bool entry_valid(uint32_t entry, uint32_t p, uint32_t nreserved)
-{
-	uint32_t npages = FM_EXTENT_NPAGES(entry);
-
-	if (npages == 0 || npages > nreserved - p)
-		return false;
-	switch (FM_EXTENT_KIND(entry)) {
-	case FM_EXTENT_SLAB:
-		return npages == FM_SLAB_NPAGES && p % FM_SLAB_NPAGES == 0 &&
-		       FM_EXTENT_CLASS(entry) < SIZECLASS_N;
-	case FM_EXTENT_RUN:
-	case FM_EXTENT_META:
-		return FM_EXTENT_CLASS(entry) == 0;
-	default:
-		return false;
-	}
-}
-
 /* Check the whole table before anything is made of it. */
 static int check_table(uint32_t index, const uint32_t *table, uint32_t nreserved)
 {
@@ -221,7 +199,7 @@ static int check_table(uint32_t index, const uint32_t *table, uint32_t nreserved
 		uint32_t npages = 1;
 
 		if (table[p] != 0) {
-			if (!entry_valid(table[p], p, nreserved))
+			if (judge_entry(table[p], p, nreserved) != NULL)
 				goto bad;
 			npages = FM_EXTENT_NPAGES(table[p]);
 		}
@@ -290,13 +268,8 @@ void zone_forget(struct fm_heap *h, struct zone *z)
  */
 static uint32_t sound_holes(const struct zone *z)
 {
-	uint32_t holes = z->disk->holes & ~1u, p, c;
+	uint32_t holes = judge_holes(z->disk->holes, z->table, z->nreserved);
 
-	holes &= ((uint64_t)1 << z->nreserved / FM_CHUNK_NPAGES) - 1;
-	for (p = FM_ZONE_HEAD_NPAGES; p < z->nreserved; p += zone_npages_at(z, p))
-		for (c = p / FM_CHUNK_NPAGES; z->table[p] != 0 &&
-		     c <= (p + zone_npages_at(z, p) - 1) / FM_CHUNK_NPAGES; c++)
-			holes &= ~(1u << c);
 	if (holes != z->disk->holes)
 		__atomic_store_n(&z->disk->holes, holes, __ATOMIC_RELEASE);
 	return holes;
@@ -395,5 +368,5 @@ uint32_t zone_entry(const struct fm_heap *h, uint64_t off)
 	if (p < FM_ZONE_HEAD_NPAGES || p >= nreserved)
 		return 0;
 	entry = __atomic_load_n(&zone_table(h, index)[p], __ATOMIC_ACQUIRE);
-	return entry_valid(entry, p, nreserved) ? entry : 0;
+	return judge_entry(entry, p, nreserved) == NULL ? entry : 0;
 }

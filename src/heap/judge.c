@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Judging the structures of a pool one at a time. */
+#include <config.h>
+
+#include "common/crc32c.h"
+#include "heap/judge.h"
+
+const char *judge_huge(const struct fm_zone_disk *disk, uint32_t index,
+		       uint64_t heap_end)
+{
+	uint64_t room = heap_end - index * FM_ZONE_LEN;
+
+	if (disk->huge_off < FM_PAGE_LEN || disk->huge_off % FM_PAGE_LEN != 0 ||
+	    disk->huge_off > room)
+		return "huge_off out of bounds";
+	if (disk->huge_len == 0 || disk->huge_len % FM_PAGE_LEN != 0)
+		return "huge_len out of bounds";
+	if (disk->huge_len > room - disk->huge_off)
+		return "a huge block beyond the end of the heap";
+	return NULL;
+}
+
+uint32_t judge_holes(uint32_t holes, const uint32_t *table, uint32_t nreserved)
+{
+	uint32_t p, c, npages;
+
+	/* The first has the zone's head. */
+	holes &= ~1u & (uint32_t)((UINT64_C(1) << nreserved / FM_CHUNK_NPAGES) - 1);
+	for (p = FM_ZONE_HEAD_NPAGES; p < nreserved; p += npages) {
+		npages = table[p] != 0 ? FM_EXTENT_NPAGES(table[p]) : 1;
+		for (c = p / FM_CHUNK_NPAGES; table[p] != 0 &&
+		     c <= (p + npages - 1) / FM_CHUNK_NPAGES; c++)
+			holes &= ~(1u << c);
+	}
+	return holes;
+}
+
+uint32_t judge_self_crc(uint64_t self_off)
+{
+	return crc32c(0, &self_off, sizeof(self_off));
+}
+
+static const char *judge_head(uint32_t magic, uint32_t expected, uint32_t crc,
+			      uint64_t self_off, uint64_t off)
+{
+	if (magic != expected)
+		return "no magic number";
+	if (self_off != off)
+		return "offset of another page";
+	return crc != judge_self_crc(off) ? "bad checksum" : NULL;
+}
+
+const char *judge_lane(const struct fm_lane_disk *lane, uint64_t off)
+{
+	return judge_head(lane->magic, FM_LANE_MAGIC, lane->crc, lane->self_off, off);
+}
+
+const char *judge_intents(const struct fm_intents_disk *page, uint64_t off)
+{
+	return judge_head(page->magic, FM_INTENTS_MAGIC, page->crc, page->self_off, off);
+}
+
+const char *judge_where(uint64_t where_off, uint64_t heap_end)
+{
+	if (where_off % sizeof(uint64_t) != 0)
+		return "where_off is not aligned";
+	if (where_off < FM_APP_OFF || where_off > heap_end - sizeof(uint64_t))
+		return "where_off is beyond the pool";
+	return NULL;
+}

@@ -302,6 +302,118 @@ int fm_root_each(struct fm_info *fi,
 			   void *arg),
 		 void *arg);
 
+/* --- checking a pool, and figures of one ----------------------------------- */
+
+/* Flags of fm_check_each(). */
+#define FM_CHECK_REPAIR 0x1	/* put right what can be */
+
+/* What a finding is. */
+#define FM_FINDING_NOTE 1	/* a kill may leave it, or it does no harm: the pool is
+				 * good, and who next writes to it needs no help */
+#define FM_FINDING_DAMAGE 2	/* the pool is not what its format says */
+
+/* Valid during the call that it is given to. */
+struct fm_finding {
+	uint64_t off;		/* where in the file the bytes in question are */
+	int level;		/* FM_FINDING_ */
+	int repaired;		/* 1: they are right now */
+	const char *structure;	/* what they are of, such as "page table" */
+	const char *what;	/* what is wrong with them, and what that means */
+};
+
+/*
+ * fm_check_each: check all the bookkeeping of the pool in the file `path`, trusting
+ * nothing in it, and call fn for each finding, in no particular order; fn may be
+ * NULL.  The file is read, not mapped; it may hold anything, and be cut short
+ * meanwhile.  What the program itself keeps in its blocks is not looked at, and
+ * whether anything refers to a block nobody can know.  Memory is taken for a zone
+ * of 64 MiB at a time, and some 200 bytes for each root.
+ *
+ * Nobody should write to the pool meanwhile: the call fails with EBUSY if somebody
+ * does when it begins or when it ends, and then what fn was told may be wrong.
+ * Take a snapshot to check a pool that is in use.
+ *
+ * With FM_CHECK_REPAIR the caller is the pool's writer until the call returns, and
+ * what can be put right without losing what may be in use is: each by one store
+ * that leaves things no worse if the process is killed before or after it, all
+ * durable when the call returns.  What is left by a kill is settled as by opening
+ * the pool for writing (a pool of version 0.1 becomes one that version 0.1 only
+ * reads).  What cannot be put right is reported and left alone.
+ *
+ * Returns 0: the pool is good (there may have been notes, or damage that was
+ * repaired); what fn returned, if that was not 0, and then not all was looked at;
+ * or -1 with errno:
+ *   EUCLEAN  it is damaged; fm_errmsg() has the first finding that is left
+ *   EINVAL   path is NULL, the flags make no sense, or the file is not a pool
+ *   ENOTSUP  it has a newer format or features unknown to this version, or was made
+ *            for another byte order
+ *   EBUSY    somebody has it open for writing
+ *   EROFS    FM_CHECK_REPAIR: it is a snapshot, or has features that this version
+ *            may only read
+ *   ENOENT, EACCES, EISDIR, EIO, ENOMEM, ... as fmalloc_open()
+ */
+int fm_check_each(const char *path, int flags,
+		  int (*fn)(const struct fm_finding *finding, void *arg), void *arg);
+
+/* fm_check: whether the pool is good; changes nothing.  As fm_check_each(path, 0,
+ * NULL, NULL). */
+int fm_check(const char *path);
+
+#define FM_NCLASSES 54		/* size classes of small blocks */
+
+struct fm_class_stats {
+	uint64_t block_len;	/* bytes of a block */
+	uint64_t nslabs;	/* of 64 KiB */
+	uint64_t nlive;		/* allocated blocks */
+	uint64_t nfree;		/* free ones in the slabs, but for ... */
+	uint64_t nremote;	/* ... those that another thread freed and the slab's
+				 * owner has not taken over yet */
+};
+
+/*
+ * Lengths are bytes.  What grows with later versions is behind what is there now:
+ * `size` says how much of it the caller knows.
+ */
+struct fm_stats {
+	uint64_t size;		/* in: sizeof(struct fm_stats) */
+	uint64_t file_len;
+	uint64_t disk_len;	/* that the file system has allocated for the file */
+	uint64_t heap_end;	/* in use at the start of the file */
+	uint64_t nroots;	/* named roots */
+	uint64_t nzones;	/* of 64 MiB, without those of huge blocks */
+	uint64_t nlive;		/* allocated blocks of any size ... */
+	uint64_t live_len;	/* ... and their usable bytes */
+	uint64_t nruns, run_len; /* large blocks among them: runs of pages ... */
+	uint64_t nhuge, huge_len; /* ... and those that no zone can hold */
+	uint64_t nmagazine;	/* free blocks in magazines of version 0.1 */
+	uint64_t meta_len;	/* the heap's own extents: pages of roots, intents */
+	uint64_t backed_len;	/* space that the file has for blocks: slabs, runs, huge
+				 * blocks and free pages */
+	uint64_t free_len;	/* free pages in it; free blocks of slabs count in their
+				 * class */
+	uint64_t largest_free_len; /* the longest run of free pages */
+	uint64_t nfree_chunks;	/* free whole chunks of 2 MiB: what fm_trim() would give
+				 * back */
+	uint64_t nhole_chunks;	/* chunks that have been given back */
+	/* Of backed_len, the part, in thousandths, that holds no live block and is in
+	 * no free chunk: free, but in pieces that cannot be given back.  0: none. */
+	uint64_t fragmentation;
+	struct fm_class_stats cls[FM_NCLASSES];
+};
+
+/*
+ * fm_stat: how the open pool is used, worked out from its bookkeeping: some 30 us
+ * for each 64 MiB of the pool.  Exact if no thread allocates or frees meanwhile, and
+ * no other process writes to it.  Else each word is read whole, but at moments of
+ * its own: figures may be off by what was changed during the call, and not quite
+ * agree with each other.  Damaged parts of a pool do not count.  disk_len is what
+ * fstat(2) says.
+ * Returns 0, or -1 with errno: EINVAL (not an open pool, stats is NULL, or its size
+ * is smaller than that of the first version), ENOMEM, EUCLEAN (the super or the
+ * roots are damaged).
+ */
+int fm_stat(struct fm_info *fi, struct fm_stats *stats);
+
 /* --- pointers ------------------------------------------------------------ */
 
 /*

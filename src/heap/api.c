@@ -517,6 +517,50 @@ int fm_root_each(struct fm_info *fi,
 	return rc < 0 ? fail(err_in(rc, "list the roots of '%s'", h->path)) : result;
 }
 
+/* --- checking, and figures --------------------------------------------------------- */
+
+int fm_check_each(const char *path, int flags,
+		  int (*fn)(const struct fm_finding *finding, void *arg), void *arg)
+{
+	int rc, result;
+
+	if (path == NULL)
+		return fail(err_set(EINVAL, "fm_check_each: no path is given"));
+	if ((flags & ~FM_CHECK_REPAIR) != 0)
+		return fail(err_set(EINVAL, "pool '%s': bad flags %#x", path,
+				    (unsigned)flags));
+	rc = check_file(path, flags, fn, arg, &result);
+	return rc < 0 ? fail(err_in(rc, "pool '%s'", path)) : result;
+}
+
+int fm_check(const char *path)
+{
+	return fm_check_each(path, 0, NULL, NULL);
+}
+
+_Static_assert(FM_NCLASSES == SIZECLASS_N, "figures of each class");
+
+int fm_stat(struct fm_info *fi, struct fm_stats *stats)
+{
+	struct fm_stats all;
+	struct fm_heap *h;
+	uint64_t size;
+	int rc;
+
+	rc = check_pool(fi, "fm_stat", false, &h);
+	if (rc == 0 && (stats == NULL || stats->size < sizeof(all)))
+		rc = err_set(EINVAL, "fm_stat: no room is given");
+	if (rc == 0)
+		rc = stat_heap(h, &all);
+	if (rc < 0)
+		return fail(rc);
+	size = stats->size;
+	memset(stats, 0, size);
+	memcpy(stats, &all, sizeof(all));
+	stats->size = size;
+	return 0;
+}
+
 /* --- pointers outside of pools --------------------------------------------------------- */
 
 void *fm_ptr_load_outside(uint64_t value)

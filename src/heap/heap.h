@@ -450,6 +450,16 @@ int super_check(const struct fm_super_disk *super);
 int pool_open(const char *path, int flags, bool *created, struct fm_heap **out);
 void pool_close(struct fm_heap *h);
 
+/* --- check.c, stat.c ------------------------------------------------------------ */
+
+/* fm_check_each(); *result: what the last call of fn returned. */
+int check_file(const char *path, int flags,
+	       int (*fn)(const struct fm_finding *finding, void *arg), void *arg,
+	       int *result);
+/* fm_stat(); and the same of a file that is open for reading. */
+int stat_heap(struct fm_heap *h, struct fm_stats *stats);
+int stat_file(int fd, struct fm_stats *stats);
+
 /* --- root.c ---------------------------------------------------------------- */
 
 int root_set(struct fm_heap *h, const char *name, uint64_t off, const char *type);

@@ -73,7 +73,7 @@ struct gather {
 	size_t n, cap;
 };
 
-static int read_fd(void *src, uint64_t off, void *buf, size_t len)
+int inspect_read(void *src, uint64_t off, void *buf, size_t len)
 {
 	ssize_t n = read_at(*(int *)src, buf, len, off);
 
@@ -140,7 +140,7 @@ int inspect_roots(int fd, int (*fn)(const struct pool_root *root, void *arg),
 {
 	struct gather g = { NULL, 0, 0 };
 	struct rootscan scan = {
-		.read = read_fd,
+		.read = inspect_read,
 		.src = &fd,
 		.max_npages = MAX_NPAGES,
 		.slot = gather_slot,

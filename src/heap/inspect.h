@@ -33,6 +33,10 @@ struct pool_info {
  * `state`), or -errno of pread(2). */
 int inspect_pool(int fd, struct pool_info *info);
 
+/* Copy len bytes at off of the file that the int at src is open on: 0, -EUCLEAN (it
+ * ends before), or -errno of pread(2). */
+int inspect_read(void *src, uint64_t off, void *buf, size_t len);
+
 struct pool_root {
 	char name[FM_ROOT_NAME_LEN];	/* NUL-terminated, 1 byte or more */
 	char type[FM_ROOT_TYPE_LEN];	/* NUL-terminated */

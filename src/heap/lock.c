@@ -150,29 +150,49 @@ static int lock_op(int fd, uint64_t off, short type)
 	return 0;
 }
 
-int lock_take(int fd)
+/* -EBUSY if the process that the super names is alive, or `others` have the lock. */
+static int look_at_writer(int fd, bool others)
 {
 	struct fm_writer_disk writer;
 	struct stat st;
-	bool taken;
 	ssize_t n;
+
+	n = pread(fd, &writer, sizeof(writer), offsetof(struct fm_super_disk, writer));
+	if (n < 0 || fstat(fd, &st) < 0)
+		return err_sys(errno, "read");
+	if (n == sizeof(writer) && writer_alive(&writer, st.st_ino))
+		return err_set(EBUSY, "process %" PRIu64 " has it open for writing",
+			       writer.pid);
+	return others ? err_set(EBUSY, "another program has it open for writing") : 0;
+}
+
+int lock_take(int fd)
+{
+	bool taken;
 	int rc;
 
 	rc = lock_op(fd, POOL_LOCK_OFF, F_WRLCK);
 	taken = rc == 0;
 	if (!taken && rc != -EAGAIN && rc != -EACCES)
 		return err_sys(-rc, "lock");
-	n = pread(fd, &writer, sizeof(writer), offsetof(struct fm_super_disk, writer));
-	if (n < 0 || fstat(fd, &st) < 0)
-		rc = err_sys(errno, "read");
-	else if (n == sizeof(writer) && writer_alive(&writer, st.st_ino))
-		rc = err_set(EBUSY, "process %" PRIu64 " has it open for writing",
-			     writer.pid);
-	else if (!taken)
-		rc = err_set(EBUSY, "another program has it open for writing");
+	rc = look_at_writer(fd, !taken);
 	if (taken && rc < 0)
 		lock_release(fd);
 	return rc;
+}
+
+int lock_look(int fd)
+{
+	struct flock fl = {
+		.l_type = F_WRLCK,
+		.l_whence = SEEK_SET,
+		.l_start = POOL_LOCK_OFF,
+		.l_len = 1,
+	};
+
+	/* Where there are no locks nobody has one. */
+	return look_at_writer(fd, fcntl(fd, F_OFD_GETLK, &fl) == 0 &&
+				  fl.l_type != F_UNLCK);
 }
 
 void lock_release(int fd)

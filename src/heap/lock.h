@@ -16,6 +16,8 @@
  * it or the process named in the super is alive, or -errno. */
 int lock_take(int fd);
 void lock_release(int fd);
+/* Whether somebody has it, without taking it: 0 or as above. */
+int lock_look(int fd);
 
 /* A reader: while it has the pool open no writer may cut the file.  It waits for
  * one that is at it, and goes without if there are no locks. */

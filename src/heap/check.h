@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Checking a pool, for the files that do it: check.c (the super, findings, repair),
+ * checkmeta.c (what the heap keeps for itself, and roots), checkzone.c (zones, and
+ * the figures of fm_stat()).
+ *
+ * Everything is read into memory of our own before it is judged.  First the pages
+ * that the heap keeps for itself are found by the chains that lead to them
+ * ("claims"), and what should be a block ("refs"); then the zones are walked once, in
+ * the order of the file, and compared with both.
+ */
+#ifndef FM_HEAP_CHECK_H
+#define FM_HEAP_CHECK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <fmalloc.h>
+
+#include "heap/layout.h"
+
+/* An extent of the heap's own that something leads to. */
+struct check_claim {
+	uint64_t off;
+	uint32_t npages;	/* 0: any number; it need not be there (pending) */
+	const char *what;
+};
+
+#define CHECK_NO_CLASS (-1)
+
+/* The offset of what should be a block. */
+struct check_ref {
+	uint64_t off;
+	uint64_t from_off;	/* of the slot that has it */
+	uint64_t size;		/* of a root: as in its slot */
+	int cls;		/* of a magazine; CHECK_NO_CLASS: of a root */
+};
+
+/* A used slot of roots. */
+struct check_root {
+	uint64_t slot_off;
+	uint64_t seq;
+	bool bad;		/* not sound */
+	char name[FM_ROOT_NAME_LEN];
+};
+
+/* A note of what opening the pool for writing settles. */
+struct check_later {
+	uint64_t off;
+	const char *structure;
+	char what[160];
+};
+
+/* A growing array. */
+struct check_list {
+	void *item;
+	size_t n, cap;
+};
+
+/* A normal zone, as read. */
+struct check_zone {
+	uint32_t index;
+	struct fm_zone_disk head;
+	uint32_t npages;	/* that may hold extents */
+	uint32_t table[FM_ZONE_NPAGES];
+	uint64_t bitmap[FM_ZONE_NSLABS][FM_BITMAP_LEN / sizeof(uint64_t)];
+};
+
+struct check {
+	/* Copy len bytes at off: 0 or -errno, -EUCLEAN beyond the end.  All but roots are
+	 * multiples of 8 bytes. */
+	int (*read)(void *src, uint64_t off, void *buf, size_t len);
+	void *src;
+	int fd;			/* to write repairs to; -1: none are made */
+	uint64_t file_len;
+
+	int (*fn)(const struct fm_finding *finding, void *arg);
+	void *arg;
+	int result;		/* what fn returned last */
+	int error;		/* -errno: it cannot go on, with words */
+	bool stopped;		/* either of these */
+	uint64_t nleft;		/* damage that is left */
+	char first[320];	/* in words, the first of it */
+	bool changed;		/* something was repaired */
+
+	struct fm_super_disk super;
+	uint64_t heap_end;	/* as in the super, or what it must be */
+	bool tiny;		/* slabs of class 0 have second bitmaps */
+	bool all_claimed;	/* no chain is broken: an extent of the heap's own that
+				 * is not claimed is lost */
+	uint16_t *dir;		/* FM_MAX_NZONES */
+	struct check_zone *zone;
+	struct check_list claims, refs, roots, later;
+	size_t next_claim, next_ref;	/* the walk of zones has come by those before */
+	struct fm_stats stats;
+};
+
+/* --- check.c ----------------------------------------------------------------------- */
+
+/* Before and after. */
+int check_begin(struct check *c);
+void check_end(struct check *c);
+/* Walk the roots, the heap's own pages and the zones, once super and heap_end are
+ * set. */
+void check_run(struct check *c);
+
+/* False: it could not be read, and the check is over. */
+bool check_read(struct check *c, uint64_t off, void *buf, size_t len);
+/* Whether the bytes are in the file now; false if no repairs are made. */
+bool check_fix(struct check *c, uint64_t off, const void *buf, size_t len);
+bool check_fix32(struct check *c, uint64_t off, uint32_t value);
+bool check_fix64(struct check *c, uint64_t off, uint64_t value);
+/* Report; `fixed` as check_fix() said. */
+void check_damage(struct check *c, bool fixed, uint64_t off, const char *structure,
+		  const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+void check_note(struct check *c, bool fixed, uint64_t off, const char *structure,
+		const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+/* The same of what the next writer settles. */
+void check_later(struct check *c, uint64_t off, const char *structure,
+		 const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+/* Room for another item of len bytes, zeroed; NULL: no memory, and the check is
+ * over. */
+void *check_add(struct check *c, struct check_list *list, size_t len);
+
+/* --- checkmeta.c ------------------------------------------------------------------- */
+
+/* Lanes, intents, roots and pending pages: claims and refs, in order. */
+void checkmeta_run(struct check *c);
+/* Whether the heap's own extent at off, which nothing claims, may be freed. */
+bool checkmeta_is_lost(struct check *c, uint64_t off);
+
+/* --- checkzone.c ------------------------------------------------------------------- */
+
+void checkzone_run(struct check *c);
+/* Where the zones that the directory names end, going by their headers; 0: one of
+ * them is not sound.  Reads the directory. */
+uint64_t checkzone_find_end(struct check *c);
+/* The entry of the page at off; 0 if there is none. */
+uint32_t checkzone_entry(struct check *c, uint64_t off);
+
+#endif

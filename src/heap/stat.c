@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The figures of a pool: what checking it counts, without the findings. */
+#include <config.h>
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "heap/check.h"
+#include "heap/error.h"
+#include "heap/heap.h"
+#include "heap/inspect.h"
+
+/* Words of a pool in use, each whole: off and len are multiples of 8. */
+static int read_heap(void *src, uint64_t off, void *buf, size_t len)
+{
+	const struct fm_heap *h = src;
+	const uint64_t *from = (const uint64_t *)(h->base + off);
+	uint64_t *to = buf;
+	size_t i;
+
+	if (off > heap_end(h) || len > heap_end(h) - off)
+		return -EUCLEAN;
+	for (i = 0; i < len / sizeof(*to); i++)
+		to[i] = __atomic_load_n(&from[i], __ATOMIC_ACQUIRE);
+	return 0;
+}
+
+/* The super is sound; its heap_end is that of a moment ago. */
+static int run(struct check *c, int fd, struct fm_stats *stats)
+{
+	struct stat st;
+	int rc;
+
+	if (fstat(fd, &st) < 0)
+		return err_sys(errno, "fstat");
+	c->file_len = st.st_size;
+	c->tiny = (c->super.compat & FM_COMPAT_TINY) != 0;
+	c->heap_end = c->super.heap_end;
+	rc = check_begin(c);
+	if (rc == 0)
+		check_run(c);
+	*stats = c->stats;
+	stats->file_len = st.st_size;
+	stats->disk_len = (uint64_t)st.st_blocks * 512;
+	stats->heap_end = c->heap_end;
+	rc = rc == 0 ? c->error : rc;
+	check_end(c);
+	return rc;
+}
+
+int stat_heap(struct fm_heap *h, struct fm_stats *stats)
+{
+	struct check c = { .read = read_heap, .src = h, .fd = -1 };
+	int rc;
+
+	/* The zones of a pool that is being closed or cut are its closer's concern. */
+	pthread_mutex_lock(&h->root_lock);
+	rc = read_heap(h, 0, &c.super, sizeof(c.super));
+	if (rc == 0)
+		rc = run(&c, h->fd, stats);
+	pthread_mutex_unlock(&h->root_lock);
+	return rc;
+}
+
+int stat_file(int fd, struct fm_stats *stats)
+{
+	struct check c = { .read = inspect_read, .src = &fd, .fd = -1 };
+	int rc;
+
+	rc = inspect_read(&fd, 0, &c.super, sizeof(c.super));
+	if (rc == 0)
+		rc = super_check(&c.super);
+	return rc == 0 ? run(&c, fd, stats) : rc;
+}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Checking a pool, for the files that do it: check.c (the super, findings, repair),
- * checkmeta.c (what the heap keeps for itself, and roots), checkzone.c (zones, and
- * the figures of fm_stat()).
+ * checkmeta.c (what the heap keeps for itself, and roots), checkmend.c (what leads to
+ * that), checkzone.c (zones, and the figures of fm_stat()).
  *
  * Everything is read into memory of our own before it is judged.  First the pages
  * that the heap keeps for itself are found by the chains that lead to them
@@ -130,6 +130,32 @@ void checkmeta_run(struct check *c);
 /* Whether the heap's own extent at off, which nothing claims, may be freed. */
 bool checkmeta_is_lost(struct check *c, uint64_t off);
 
+/* --- checkmend.c --------------------------------------------------------------------- */
+
+/* The first words of a page of the heap's own at off: what they must be. */
+struct check_head {
+	uint64_t off;
+	uint64_t word[4];
+	unsigned which[3];	/* those that have one value only */
+	unsigned n;		/* how many those are */
+};
+
+struct check_head checkmend_self_head(uint32_t magic, uint64_t off); /* lane, intents */
+struct check_head checkmend_root_head(uint64_t off);
+/* How many of the words are right in the file. */
+unsigned checkmend_nright(struct check *c, const struct check_head *head);
+/* Make the head right of a page that something leads to, and that is one by its head
+ * or by its entry in the page table: whether it is right now. */
+bool checkmend_linked(struct check *c, const struct check_head *head, uint32_t entry,
+		      const char *structure);
+/* Whether the application region has named roots, but not the magic number of them. */
+bool checkmend_lost_magic(struct check *c);
+/* Whether there may be a page of this length at off. */
+bool checkmend_may_be_page(const struct check *c, uint64_t off, uint32_t npages);
+/* Make right what leads to the pages, before it is followed. */
+void checkmend_intents(struct check *c);
+void checkmend_roots(struct check *c);
+
 /* --- checkzone.c ------------------------------------------------------------------- */
 
 void checkzone_run(struct check *c);
@@ -138,5 +164,8 @@ void checkzone_run(struct check *c);
 uint64_t checkzone_find_end(struct check *c);
 /* The entry of the page at off; 0 if there is none. */
 uint32_t checkzone_entry(struct check *c, uint64_t off);
+/* Call fn for each extent of the heap's own that has so many pages. */
+void checkzone_each_meta(struct check *c, uint32_t npages,
+			 void (*fn)(struct check *c, uint64_t off, void *arg), void *arg);
 
 #endif

@@ -18,6 +18,7 @@
 #include "heap/judge.h"
 #include "heap/rootscan.h"
 
+#define META_LANE FM_EXTENT(FM_EXTENT_META, 0, FM_LANE_NPAGES)
 #define SUPER(field) offsetof(struct fm_super_disk, field)
 
 static const char lane_words[] = "lane", intent_words[] = "intent", root_words[] = "root",
@@ -37,77 +38,6 @@ static void add_ref(struct check *c, uint64_t off, uint64_t from_off, uint64_t s
 
 	if (ref != NULL)
 		*ref = (struct check_ref){ off, from_off, size, cls };
-}
-
-/* --- heads of pages -------------------------------------------------------------------- */
-
-/* The first words of a page that is at a place known from elsewhere, which can have
- * one value only. */
-struct head {
-	uint64_t off;
-	uint64_t word[4];
-	unsigned which[3];	/* the words that count */
-	unsigned n;
-};
-
-static uint64_t lane_word(uint32_t magic, uint64_t off)
-{
-	return (uint64_t)judge_self_crc(off) << 32 | magic;
-}
-
-static struct head self_head(uint32_t magic, uint64_t off)
-{
-	return (struct head){
-		.off = off,
-		.word = { lane_word(magic, off), off },
-		.which = { 0, 1 },
-		.n = 2,
-	};
-}
-
-static struct head root_head(uint64_t off)
-{
-	struct fm_rootpage_disk page;
-	struct head head = { .off = off, .which = { 0, 1, 3 }, .n = 3 };
-
-	rootscan_make_head(&page, off);
-	memcpy(head.word, &page, sizeof(head.word));
-	return head;
-}
-
-/* How many of the words are as they should be. */
-static unsigned match_head(struct check *c, const struct head *head)
-{
-	uint64_t word[4] = { 0 };
-	unsigned i, n = 0;
-
-	if (head->off + sizeof(word) > c->heap_end ||
-	    !check_read(c, head->off, word, sizeof(word)))
-		return 0;
-	for (i = 0; i < head->n; i++)
-		n += word[head->which[i]] == head->word[head->which[i]];
-	return n;
-}
-
-/* Make the one word right that is not, if the others prove what the page is. */
-static bool mend_head(struct check *c, const struct head *head)
-{
-	unsigned i;
-
-	if (match_head(c, head) + 1 != head->n)
-		return false;
-	for (i = 0; i < head->n; i++)
-		if (!check_fix64(c, head->off + head->which[i] * sizeof(uint64_t),
-				 head->word[head->which[i]]))
-			return false;
-	return true;
-}
-
-/* Whether there may be a page of this length at off. */
-static bool may_be_page(const struct check *c, uint64_t off, uint32_t npages)
-{
-	return off % FM_PAGE_LEN == 0 && off >= FM_ZONE_DATA_OFF && off < c->heap_end &&
-	       npages * FM_PAGE_LEN <= c->heap_end - off;
 }
 
 /* --- lanes ------------------------------------------------------------------------------- */
@@ -131,21 +61,17 @@ static void check_magazine(struct check *c, uint64_t off, const struct fm_magazi
 /* One lane: where the next is, or 0. */
 static uint64_t check_lane(struct check *c, uint64_t off, struct fm_lane_disk *lane)
 {
-	struct head head = self_head(FM_LANE_MAGIC, off);
+	struct check_head head = checkmend_self_head(FM_LANE_MAGIC, off);
 	const char *why;
 	unsigned cls;
 
 	if (!check_read(c, off, lane, sizeof(*lane)))
 		return 0;
 	why = judge_lane(lane, off);
-	if (why != NULL) {
-		bool fixed = mend_head(c, &head);
-
-		check_damage(c, fixed, off, lane_words, "%s", why);
-		if (!fixed) {
-			c->all_claimed = false;
-			return 0;
-		}
+	if (why != NULL && (c->fd < 0 || !checkmend_linked(c, &head, META_LANE, lane_words))) {
+		check_damage(c, false, off, lane_words, "%s", why);
+		c->all_claimed = false;
+		return 0;
 	}
 	add_claim(c, off, FM_LANE_NPAGES, lane_words);
 	for (cls = 0; cls < FM_LANE_NMAGAZINES; cls++)
@@ -167,7 +93,7 @@ static void check_lanes(struct check *c)
 		check_later(c, from_off, super_words, "the lanes of version 0.1 have not been"
 			    " emptied");
 	while (off != 0 && lane != NULL && !c->stopped) {
-		if (!may_be_page(c, off, FM_LANE_NPAGES) || n++ == FM_MAX_NLANES) {
+		if (!checkmend_may_be_page(c, off, FM_LANE_NPAGES) || n++ == FM_MAX_NLANES) {
 			check_damage(c, false, from_off, lane_words, "the chain leads to %#"
 				     PRIx64 ", which is no %s", off,
 				     n > FM_MAX_NLANES ? "end of it" : "page of the heap");
@@ -200,21 +126,17 @@ static void check_intent(struct check *c, uint64_t off, const struct fm_intent_d
 
 static void check_intents_page(struct check *c, uint64_t off)
 {
-	struct head head = self_head(FM_INTENTS_MAGIC, off);
 	struct fm_intents_disk *page = malloc(sizeof(*page));
 	const char *why = "no page of the heap";
 	unsigned i;
 
-	if (page != NULL && may_be_page(c, off, FM_INTENTS_NPAGES) &&
+	if (page != NULL && checkmend_may_be_page(c, off, FM_INTENTS_NPAGES) &&
 	    check_read(c, off, page, sizeof(*page)))
 		why = judge_intents(page, off);
 	if (why != NULL) {
-		bool fixed = may_be_page(c, off, FM_INTENTS_NPAGES) && mend_head(c, &head);
-
-		check_damage(c, fixed, fixed ? off : SUPER(intents_off), "page of intents",
-			     "%s (at %#" PRIx64 ")", why, off);
-		if (!fixed)
-			c->all_claimed = false;
+		c->all_claimed = false;
+		check_damage(c, false, SUPER(intents_off), super_words, "the page of intents"
+			     " at %#" PRIx64 ": %s", off, why);
 	} else {
 		add_claim(c, off, FM_INTENTS_NPAGES, "page of intents");
 		for (i = 0; i < FM_NINTENTS; i++)
@@ -227,6 +149,8 @@ static void check_intents_page(struct check *c, uint64_t off)
 static void check_intents(struct check *c)
 {
 	check_intent(c, SUPER(intent), &c->super.intent);
+	if (c->fd >= 0)
+		checkmend_intents(c);
 	if (c->super.intents_off != 0)
 		check_intents_page(c, c->super.intents_off);
 }
@@ -236,7 +160,7 @@ static void check_pending(struct check *c, uint64_t word_off, uint64_t off)
 {
 	if (off == 0)
 		return;
-	if (!may_be_page(c, off, 1)) {
+	if (!checkmend_may_be_page(c, off, 1)) {
 		check_damage(c, check_fix64(c, word_off, 0), word_off, super_words, "the page"
 			     " that was being made is at %#" PRIx64 ", which is no page of"
 			     " the heap", off);
@@ -348,37 +272,6 @@ static void check_root_slots(struct check *c)
 	}
 }
 
-/* A first page that has lost its magic number looks like the program's own. */
-static void check_region(struct check *c)
-{
-	struct head head = root_head(FM_APP_OFF);
-	uint64_t magic;
-
-	if (match_head(c, &head) + 1 == head.n && check_read(c, FM_APP_OFF, &magic, 8) &&
-	    magic != 0 && magic != head.word[0])
-		check_damage(c, check_fix64(c, FM_APP_OFF, head.word[0]), FM_APP_OFF,
-			     rootpage_words, "no magic number");
-}
-
-/* Make heads right that others lead to, before the chain is followed. */
-static void mend_chain(struct check *c)
-{
-	uint64_t off = FM_APP_OFF, n;
-	struct fm_rootpage_disk page;
-	struct head head;
-
-	for (n = 0; n <= c->heap_end / FM_ROOTPAGE_LEN && !c->stopped; n++) {
-		head = root_head(off);
-		if (match_head(c, &head) + 1 == head.n && mend_head(c, &head))
-			check_damage(c, true, off, rootpage_words, "its head was damaged");
-		if (match_head(c, &head) != head.n || !check_read(c, off, &page, sizeof(page)))
-			return;
-		off = page.next_off;
-		if (off == 0 || !may_be_page(c, off, FM_ROOTPAGE_NPAGES))
-			return;
-	}
-}
-
 static void check_roots(struct check *c)
 {
 	struct rootscan scan = {
@@ -392,9 +285,12 @@ static void check_roots(struct check *c)
 	};
 	int rc;
 
-	check_region(c);
 	if (c->fd >= 0)
-		mend_chain(c);
+		checkmend_roots(c);
+	if (checkmend_lost_magic(c)) {
+		c->all_claimed = false;
+		check_damage(c, false, FM_APP_OFF, rootpage_words, "no magic number");
+	}
 	if (c->stopped)
 		return;
 	rc = rootscan_run(&scan);
@@ -405,10 +301,10 @@ static void check_roots(struct check *c)
 
 bool checkmeta_is_lost(struct check *c, uint64_t off)
 {
-	struct head head = root_head(off);
+	struct check_head head = checkmend_root_head(off);
 
-	/* If the first page of roots is not to be seen, further ones may be its. */
-	return match_head(c, &head) != head.n || c->stats.nroots > 0;
+	/* Some chain ought to lead to it. */
+	return checkmend_nright(c, &head) != head.n;
 }
 
 /* --- all of it --------------------------------------------------------------------------------- */

@@ -109,6 +109,25 @@ uint32_t checkzone_entry(struct check *c, uint64_t off)
 	return judge_entry(entry, p, npages_limit(c, index)) == NULL ? entry : 0;
 }
 
+void checkzone_each_meta(struct check *c, uint32_t npages,
+			 void (*fn)(struct check *c, uint64_t off, void *arg), void *arg)
+{
+	uint32_t nzones = (c->heap_end + FM_ZONE_LEN - 1) >> FM_ZONE_SHIFT, i, p, limit;
+	struct check_zone *z = c->zone;
+
+	for (i = 0; i < nzones && !c->stopped; i++) {
+		limit = npages_limit(c, i);
+		if ((i > 0 && c->dir[i] != FM_ZONE_NORMAL) || limit < FM_ZONE_HEAD_NPAGES ||
+		    !check_read(c, base_of(i) + FM_ZONE_TABLE_OFF, z->table,
+				sizeof(z->table)))
+			continue;
+		for (p = FM_ZONE_HEAD_NPAGES; p < limit; p++)
+			if (z->table[p] == FM_EXTENT(FM_EXTENT_META, 0, npages) &&
+			    npages <= limit - p)
+				fn(c, base_of(i) + p * FM_PAGE_LEN, arg);
+	}
+}
+
 /* --- what should be a block ---------------------------------------------------------- */
 
 /* The refs before `end`, which are in no extent; why NULL: nobody can know. */
@@ -404,13 +423,25 @@ static uint32_t likely_entry(const struct check_zone *z, uint32_t p)
 	return FM_EXTENT(FM_EXTENT_RUN, 0, room);
 }
 
+/* A slab in all but its class, which nothing else tells. */
+static bool is_classless(const struct check_zone *z, uint32_t p)
+{
+	uint32_t e = z->table[p];
+
+	return FM_EXTENT_KIND(e) == FM_EXTENT_SLAB && FM_EXTENT_CLASS(e) >= SIZECLASS_N &&
+	       judge_entry(FM_EXTENT(FM_EXTENT_SLAB, 0, FM_EXTENT_NPAGES(e)), p,
+			   z->npages) == NULL;
+}
+
 static void mend_entry(struct check *c, struct check_zone *z, uint32_t p, const char *why)
 {
 	uint32_t was = z->table[p], entry = likely_entry(z, p);
+	bool fixed = !is_classless(z, p) && check_fix32(c, entry_off(z->index, p), entry);
 
-	check_damage(c, set_entry(c, z, p, entry), entry_off(z->index, p), table_words,
-		     "entry %#" PRIx32 " of the page at %#" PRIx64 ": %s", was,
-		     base_of(z->index) + p * FM_PAGE_LEN, why);
+	z->table[p] = entry;
+	check_damage(c, fixed, entry_off(z->index, p), table_words, "entry %#" PRIx32
+		     " of the page at %#" PRIx64 ": %s; it may be %" PRIu32 " pages", was,
+		     base_of(z->index) + p * FM_PAGE_LEN, why, FM_EXTENT_NPAGES(entry));
 }
 
 /* Entries among the further pages of an extent.  If one could be an extent itself,

@@ -110,6 +110,15 @@ struct fm_heap {
 	char path[512];		/* for messages; cut short if longer */
 	uint32_t window;
 
+	/* Of a scratch pool: see scratch.c. */
+	const char *scratch_dir; /* for files of its own; NULL: this is none */
+	unsigned char *shadow;	/* the file as at base, map_len bytes, but private */
+	uint64_t file_len;
+	uint64_t frozen_len;	/* from base on: private, and the file is not
+				 * changed there any more */
+	bool torn;		/* it could not be frozen before a fork */
+	bool borrowed;		/* what is mapped behind that is not ours */
+
 	struct slab *slab;	/* of a pool that is writable */
 	bool tiny;		/* slabs of class 0 have second bitmaps */
 
@@ -242,6 +251,13 @@ void map_give_back(struct fm_heap *h, uint64_t off, uint64_t len);
 /* Let the file end at len, less than it has. */
 int map_cut(int fd, uint64_t len);
 
+/* The mapping once more, which map_freeze() takes from. */
+int map_shadow(struct fm_heap *h);
+/* Let the first len bytes be private from now on, with what they are. */
+int map_freeze(struct fm_heap *h, uint64_t len);
+/* Let what is not frozen be that of another file, which the heap has from now on. */
+int map_replace(struct fm_heap *h, int fd);
+
 /* Zeroed memory for this folder's own purposes, by whole pages.  The second is
  * for much that is looked at all over, the third for what is mostly never
  * touched. */
@@ -253,6 +269,8 @@ void map_anon_free(void *mem, size_t len);
 /* --- pagecache.c: in what pieces the page cache holds the pool ------------ */
 
 void pagecache_advise(struct fm_heap *h);
+/* What lies from off on is new. */
+void pagecache_advise_fresh(struct fm_heap *h, uint64_t off);
 /* What lies before `end` is on disk, and will be updated here and there. */
 void pagecache_settle(struct fm_heap *h, uint64_t end);
 /* Begin to read it, in the order of the file. */
@@ -449,6 +467,22 @@ int super_check(const struct fm_super_disk *super);
 
 int pool_open(const char *path, int flags, bool *created, struct fm_heap **out);
 void pool_close(struct fm_heap *h);
+/* Make a pool in the empty file fd, for as long as the process lives: nothing is
+ * synced or signed.  The descriptor is the pool's if that succeeds. */
+int pool_make_scratch(int fd, const char *name, const char *dir, struct fm_heap **out);
+
+/* --- scratch.c: pools that are the memory of a process --------------------- */
+
+/* A new file without a name, in the folder: a descriptor, or -errno. */
+int scratch_file(const char *dir);
+/* As pool_make_scratch(); `dir` is where a forked child makes a file of its own. */
+int scratch_open(int fd, const char *name, const char *dir, struct fm_heap **out);
+/* Get the file that the pool lacks. */
+int scratch_take_file(struct fm_heap *h);
+/* Around fork(2); the second in parent and child, after the third. */
+void scratch_before_fork(struct fm_heap *h);
+void scratch_after_fork(struct fm_heap *h);
+void scratch_in_child(struct fm_heap *h);
 
 /* --- check.c, stat.c ------------------------------------------------------------ */
 

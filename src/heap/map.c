@@ -122,6 +122,8 @@ int map_pool(struct fm_heap *h, uint64_t file_len)
 
 void map_close(struct fm_heap *h)
 {
+	if (h->shadow != NULL)
+		munmap(h->shadow, h->map_len);
 	munmap(h->base, h->map_len);
 }
 
@@ -293,22 +295,46 @@ static int populate(struct fm_heap *h, uint64_t off, uint64_t len)
 	return 0;
 }
 
+/* How much of [off, off + len) is frozen. */
+static uint64_t frozen_part(const struct fm_heap *h, uint64_t off, uint64_t len)
+{
+	if (off >= h->frozen_len)
+		return 0;
+	return h->frozen_len - off < len ? h->frozen_len - off : len;
+}
+
 int map_claim(struct fm_heap *h, uint64_t off, uint64_t len)
 {
-	int state = cancel_disable(), fd = map_fd(h), rc;
+	uint64_t frozen = frozen_part(h, off, len);
+	int state, fd, rc = 0;
 
-	rc = fd >= 0 ? reserve(fd, off, len) : populate(h, off, len);
+	off += frozen;
+	len -= frozen;
+	if (len == 0)
+		return 0;
+	state = cancel_disable();
+	if (h->borrowed)
+		rc = scratch_take_file(h);
+	fd = map_fd(h);
+	if (rc == 0)
+		rc = fd >= 0 ? reserve(fd, off, len) : populate(h, off, len);
 	cancel_restore(state);
 	return rc;
 }
 
 void map_give_back(struct fm_heap *h, uint64_t off, uint64_t len)
 {
+	uint64_t frozen = frozen_part(h, off, len);
 	int state = cancel_disable(), fd = map_fd(h);
 
-	if (fd >= 0)
+	/* The file is what somebody else may go back to. */
+	if (frozen > 0)
+		madvise(h->base + off, frozen, MADV_DONTNEED);
+	off += frozen;
+	len -= frozen;
+	if (fd >= 0 && len > 0)
 		fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len);
-	else
+	else if (len > 0)
 		madvise(h->base + off, len, MADV_REMOVE);
 	cancel_restore(state);
 }
@@ -321,6 +347,54 @@ int map_cut(int fd, uint64_t len)
 	cancel_restore(state);
 	return rc;
 }
+
+/* --- scratch pools ---------------------------------------------------------------- */
+
+int map_shadow(struct fm_heap *h)
+{
+	void *mem = mmap(NULL, h->map_len, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_NORESERVE, h->fd, 0);
+
+	if (mem == MAP_FAILED)
+		return err_sys(errno, "mmap of %" PRIu64 " bytes", h->map_len);
+	h->shadow = mem;
+	return 0;
+}
+
+/* The pages move from the shadow in one step, whatever other threads store
+ * meanwhile, and it takes no descriptor. */
+int map_freeze(struct fm_heap *h, uint64_t len)
+{
+	uint64_t from = h->frozen_len;
+
+	if (len <= from)
+		return 0;
+	if (mremap(h->shadow + from, len - from, len - from,
+		   MREMAP_MAYMOVE | MREMAP_FIXED, h->base + from) == MAP_FAILED)
+		return err_sys(errno, "mremap of %" PRIu64 " bytes", len - from);
+	h->frozen_len = len;
+	return 0;
+}
+
+int map_replace(struct fm_heap *h, int fd)
+{
+	uint64_t from = h->frozen_len, len = h->map_len - from;
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return err_sys(errno, "fstat");
+	if (mmap(h->shadow + from, len, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd, from) == MAP_FAILED ||
+	    mmap(h->base + from, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+		 fd, from) == MAP_FAILED)
+		return err_sys(errno, "mmap of %" PRIu64 " bytes", len);
+	h->fd = fd;
+	h->dev = st.st_dev;
+	h->ino = st.st_ino;
+	return 0;
+}
+
+/* --- memory ------------------------------------------------------------------------ */
 
 static void *anon(size_t len, int flags)
 {

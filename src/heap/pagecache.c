@@ -23,14 +23,19 @@
 #define MADV_COLD 20
 #endif
 
+void pagecache_advise_fresh(struct fm_heap *h, uint64_t off)
+{
+	h->fresh_off = off;
+	if (off < h->map_len)
+		madvise(h->base + off, h->map_len - off, MADV_HUGEPAGE);
+}
+
 void pagecache_advise(struct fm_heap *h)
 {
 	uint64_t old = align_up(heap_end(h), FM_CHUNK_LEN);
 
-	h->fresh_off = old;
 	madvise(h->base, old, MADV_RANDOM);
-	if (old < h->map_len)
-		madvise(h->base + old, h->map_len - old, MADV_HUGEPAGE);
+	pagecache_advise_fresh(h, old);
 }
 
 void pagecache_prefetch(struct fm_heap *h, uint64_t off, uint64_t len)

@@ -180,7 +180,7 @@ static int sync_parent(const char *path)
 	return rc;
 }
 
-static int make_pool(int fd, const char *path, uint64_t size)
+static int write_pool(int fd, uint64_t size)
 {
 	struct fm_super_disk super;
 	ssize_t n;
@@ -196,18 +196,25 @@ static int make_pool(int fd, const char *path, uint64_t size)
 	do
 		n = pwrite(fd, &super, sizeof(super), 0);
 	while (n < 0 && errno == EINTR);
-	if (n != sizeof(super)) {
-		rc = err_sys(n < 0 ? errno : ENOSPC, "write");
-		goto shorten;
-	}
-	if (fsync(fd) < 0)
-		return err_sys(errno, "fsync");
-	return sync_parent(path);
+	if (n == sizeof(super))
+		return 0;
+	rc = err_sys(n < 0 ? errno : ENOSPC, "write");
 
 shorten:
 	if (size < FM_ZONE_DATA_OFF && ftruncate(fd, size) < 0)
 		return rc;	/* longer, but still nothing but zeroes */
 	return rc;
+}
+
+static int make_pool(int fd, const char *path, uint64_t size)
+{
+	int rc = write_pool(fd, size);
+
+	if (rc < 0)
+		return rc;
+	if (fsync(fd) < 0)
+		return err_sys(errno, "fsync");
+	return sync_parent(path);
 }
 
 /* --- the mapping ----------------------------------------------------------------------- */
@@ -331,6 +338,9 @@ static size_t slabs_len(const struct fm_heap *h)
 	return (h->map_len >> FM_SLAB_SHIFT) * sizeof(*h->slab);
 }
 
+/* Not of fmalloc_open(): a pool that is new, and nobody else's. */
+#define FM_SCRATCH 0x10000
+
 /* What only a writer does; the rest of the pool's state is there. */
 static int start_writing(struct fm_heap *h, int flags)
 {
@@ -340,6 +350,11 @@ static int start_writing(struct fm_heap *h, int flags)
 	if (h->slab == NULL)
 		return err_sys(ENOMEM, "memory for a pool of %" PRIu64 " bytes",
 			       h->map_len);
+	if (flags & FM_SCRATCH) {
+		pagecache_advise(h);
+		into_open(h);
+		return 0;
+	}
 	rc = claim_space(h);
 	if (rc == 0)
 		rc = lock_sign(h->fd, &h->super->writer);
@@ -452,6 +467,21 @@ int pool_open(const char *path, int flags, bool *created, struct fm_heap **out)
 
 	registry_begin_open();
 	rc = open_pool(path, flags, created, out);
+	registry_end_open();
+	cancel_restore(state);
+	return rc;
+}
+
+int pool_make_scratch(int fd, const char *name, const char *dir, struct fm_heap **out)
+{
+	int state = cancel_disable(), rc;
+
+	registry_begin_open();
+	rc = write_pool(fd, 0);
+	if (rc == 0)
+		rc = map_and_start(fd, name, FM_SCRATCH, out);
+	if (rc == 0)
+		(*out)->scratch_dir = dir;
 	registry_end_open();
 	cancel_restore(state);
 	return rc;

@@ -176,13 +176,15 @@ void registry_each(void (*fn)(struct fm_heap *h))
 /* --- fork and exit --------------------------------------------------------- */
 
 /*
- * The pool stays the parent's.  The child gives up its share of the open file
+ * The pool stays the parent's, unless it is the memory of both.  The child gives up its share of the open file
  * description, or the writer lock would outlive the parent; the parent still
  * has it, so closing releases nothing.  (The mapping has one of its own.)
  */
 static void disown(struct fm_heap *h)
 {
-	if (h->forked)
+	if (h->scratch_dir != NULL)
+		scratch_in_child(h);
+	if (h->scratch_dir != NULL || h->forked)
 		return;
 	h->forked = true;
 	h->writable = false;
@@ -192,14 +194,28 @@ static void disown(struct fm_heap *h)
 	memset(&h->roots, 0, sizeof(h->roots));
 }
 
+static void prepare(struct fm_heap *h)
+{
+	if (h->scratch_dir != NULL)
+		scratch_before_fork(h);
+}
+
+static void go_on(struct fm_heap *h)
+{
+	if (h->scratch_dir != NULL)
+		scratch_after_fork(h);
+}
+
 static void before_fork(void)
 {
 	pthread_mutex_lock(&opening);
 	registry_lock();
+	registry_each(prepare);
 }
 
 static void after_fork(void)
 {
+	registry_each(go_on);
 	registry_unlock();
 	pthread_mutex_unlock(&opening);
 }

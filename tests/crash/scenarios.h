@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Each way through the allocator that is not the short one. */
+#ifndef FM_TESTS_SCENARIOS_H
+#define FM_TESTS_SCENARIOS_H
+
+#include "crash/bench.h"
+
+extern const struct scenario scenarios[];	/* to one without a name */
+/* Of this name, or NULL. */
+const struct scenario *scenario_find(const char *name);
+
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Stopping a program at each change that it makes of its pool: after every store
+ * that changed a byte, and after every system call that changed the file.
+ *
+ * The mapping is read-only, a store into it faults, and is stepped over.  On x86-64
+ * the stores of one thread become visible in the order of the program, so what is
+ * there at such a stop is what a kill can leave, and there is nothing else that it
+ * can leave of one thread.  Not covered: kills of several threads (test-kills),
+ * other architectures, and crashes of the machine, after which stores are on disk in
+ * any order.
+ *
+ * One thread at a time may store into the pool.
+ */
+#ifndef FM_TESTS_TRACE_H
+#define FM_TESTS_TRACE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct change {
+	uint64_t number;	/* from 1 on */
+	const char *call;	/* the system call, or NULL: a store */
+	uint64_t off;		/* of the store: what it changed ... */
+	uint32_t len;
+	const unsigned char *before;	/* ... and what was there */
+	void *pc;
+};
+
+/* Call fn at each change, in a signal handler, of the pool that is mapped, from now
+ * on, or of the one that is mapped next. */
+void trace_start(void (*fn)(const struct change *change));
+void trace_stop(void);
+/* What the program stores for itself is no change. */
+void trace_pause(bool begins);
+/* The base of the pool, or NULL. */
+unsigned char *trace_base(void);
+
+#endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Pools with a few random bytes wrong in their metadata: whatever the library
- * makes of one, it does not die of a signal and does not hang.  A run is
+ * makes of one, it does not die of a signal and does not hang; and one that it could
+ * repair is good from then on.  A run is
  * repeated with its number: MUTATE_SEED=n, and MUTATE_RUNS=n for more of them.
  */
 #include <config.h>
@@ -15,6 +16,7 @@
 #include "heap/layout.h"
 
 #define MIB (1ull << 20)
+#define REPAIR_EACH 10	/* it waits for the disk */
 #define NKNOWN 64	/* blocks of the good pool */
 
 static uint64_t known[NKNOWN];
@@ -167,11 +169,41 @@ static void use_as_writer(uint64_t *seed)
 	child_check(fmalloc_close(fi) == 0);
 }
 
+/* A pool that is good, or was repaired, stays so whatever is done with it. */
+static void use_repaired(uint64_t *seed)
+{
+	bool good = fm_check(P) == 0;
+	struct fm_stats stats = { .size = sizeof(stats) };
+	struct fm_info *fi;
+
+	child_check(good || errno == EUCLEAN || errno == ENOTSUP || errno == EINVAL);
+	if (fm_check_each(P, FM_CHECK_REPAIR, NULL, NULL) != 0) {
+		child_check(!good || errno == EROFS);
+		return;
+	}
+	if (fm_check(P) != 0)
+		fprintf(stderr, "# child: %s\n", fm_errmsg());
+	child_check(fm_check(P) == 0);
+	fi = fmalloc_open(P, 0, NULL);
+	child_check(fi != NULL);
+	child_check(fm_stat(fi, &stats) == 0 && stats.nlive > 0);
+	child_check(fm_trim(fi) == 0 && fmalloc_close(fi) == 0);
+	use_as_writer(seed);
+	if (fm_check(P) != 0)
+		fprintf(stderr, "# child: %s\n", fm_errmsg());
+	child_check(fm_check(P) == 0);
+}
+
 static void use(void *arg)
 {
 	uint64_t seed = *(uint64_t *)arg;
 
 	alarm(30);
+	if (seed % REPAIR_EACH == 0) {
+		file_copy(P, "mutated");
+		use_repaired(&seed);
+		file_copy("mutated", P);
+	}
 	use_as_reader();
 	use_as_writer(&seed);
 	use_as_reader();

@@ -13,7 +13,13 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum cli_status { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
+enum cli_status {
+	CLI_OK = 0,
+	CLI_FAILED = 1,
+	CLI_USAGE = 2,
+	CLI_REPAIRED = 3, /* fmfs check: and now all is good */
+	CLI_DAMAGED = 4	  /* fmfs check: and is still */
+};
 
 struct verb {
 	const char *name;
@@ -24,8 +30,8 @@ struct verb {
 	int (*run)(int argc, char **argv);
 };
 
-extern const struct verb verb_info, verb_ls, verb_mount, verb_roots, verb_snapshot,
-	verb_umount;
+extern const struct verb verb_check, verb_info, verb_ls, verb_mount, verb_roots,
+	verb_snapshot, verb_stat, verb_umount;
 
 /* --- messages ------------------------------------------------------------ */
 

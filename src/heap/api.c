@@ -12,6 +12,7 @@
 #include "common/align.h"
 #include "heap/error.h"
 #include "heap/heap.h"
+#include "heap/inspect.h"
 #include "heap/lane.h"
 #include "heap/memtool.h"
 

@@ -484,15 +484,10 @@ void scratch_before_fork(struct fm_heap *h);
 void scratch_after_fork(struct fm_heap *h);
 void scratch_in_child(struct fm_heap *h);
 
-/* --- check.c, stat.c ------------------------------------------------------------ */
+/* --- stat.c (and inspect.h) ------------------------------------------------------- */
 
-/* fm_check_each(); *result: what the last call of fn returned. */
-int check_file(const char *path, int flags,
-	       int (*fn)(const struct fm_finding *finding, void *arg), void *arg,
-	       int *result);
-/* fm_stat(); and the same of a file that is open for reading. */
+/* fm_stat(), but for `size`. */
 int stat_heap(struct fm_heap *h, struct fm_stats *stats);
-int stat_file(int fd, struct fm_stats *stats);
 
 /* --- root.c ---------------------------------------------------------------- */
 

@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <fmalloc.h>
+
 #include "layout.h"
 
 enum pool_state {
@@ -66,5 +68,16 @@ void inspect_release(int fd);
 
 /* The byte of the file (far beyond any pool) that the writer's OFD lock is on. */
 #define POOL_LOCK_OFF (1ll << 61)
+
+/* --- check.c, stat.c --- */
+
+/* fm_check_each(), but 0 or -errno with words; *result: what fn returned last. */
+int check_file(const char *path, int flags,
+	       int (*fn)(const struct fm_finding *finding, void *arg), void *arg,
+	       int *result);
+
+/* fm_stat() of a file that is open for reading, but for `size`: 0, or -errno with
+ * words.  Beside a writer the figures are those of more than one moment. */
+int stat_file(int fd, struct fm_stats *stats);
 
 #endif

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -29,13 +30,36 @@
 
 bool open_done;
 
-/* Where forked children have their files. */
-static char dir[PATH_MAX] = "/var/tmp";
+/* The folder where forked children have their files, as it is in the environment. */
+static char dir_setting[sizeof(DIR_VAR "=") + PATH_MAX] = DIR_VAR "=";
+static char *const dir = dir_setting + sizeof(DIR_VAR);
 
 static void refuse(const char *what, const char *name, const char *why)
 {
 	dprintf(STDERR_FILENO, "libfmalloc-preload: %s'%s': %s\n", what, name, why);
 	_exit(EXIT_STATUS);
+}
+
+/* --- the environment ------------------------------------------------------------------ */
+
+/* The C library does not know it yet, and takes it as it is then. */
+static char **find_setting(char **env, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (; *env != NULL; env++)
+		if (strncmp(*env, name, len) == 0 && (*env)[len] == '=')
+			return env;
+	return NULL;
+}
+
+/* NULL: it is not set, or empty, or the program has rights that its user lacks. */
+static const char *get(char **env, const char *name)
+{
+	char **at = getauxval(AT_SECURE) != 0 ? NULL : find_setting(env, name);
+
+	return at == NULL || (*at)[strlen(name) + 1] == '\0' ? NULL :
+							       *at + strlen(name) + 1;
 }
 
 /* --- a named pool --------------------------------------------------------------------- */
@@ -72,10 +96,15 @@ static void set_dir_of(const char *path)
 
 /* The pool is this program's.  Those that it starts have pools without a name, in the
  * same folder, unless they are told another one. */
-static void pass_on(void)
+static void pass_on(char **env)
 {
-	if (unsetenv(POOL_VAR) < 0 || setenv(DIR_VAR, dir, 0) < 0)
-		refuse("cannot set ", DIR_VAR, strerror(errno));
+	char **at = find_setting(env, POOL_VAR);
+
+	if (find_setting(env, DIR_VAR) == NULL)
+		*at = dir_setting;
+	else
+		for (; *at != NULL; at++)
+			at[0] = at[1];
 }
 
 /* --- a pool without a name --------------------------------------------------------------- */
@@ -89,19 +118,19 @@ static int open_in(const char *path)
 	return fd;
 }
 
-static int open_unnamed(void)
+static int open_unnamed(char **env)
 {
-	const char *chosen = secure_getenv(DIR_VAR), *tmp = secure_getenv("TMPDIR");
+	const char *chosen = get(env, DIR_VAR), *tmp = get(env, "TMPDIR");
 	int fd = -1;
 
-	if (chosen != NULL && *chosen != '\0') {
+	if (chosen != NULL) {
 		fd = open_in(chosen);
 		if (fd < 0)
 			refuse(DIR_VAR ": cannot make a file in ", chosen,
 			       strerror(errno));
 		return fd;
 	}
-	if (tmp != NULL && *tmp != '\0')
+	if (tmp != NULL)
 		fd = open_in(tmp);
 	if (fd < 0)
 		fd = open_in("/var/tmp");
@@ -110,21 +139,22 @@ static int open_unnamed(void)
 	return fd;
 }
 
-__attribute__((constructor)) static void start(void)
+__attribute__((constructor)) static void start(int argc, char **argv, char **env)
 {
-	const char *path = secure_getenv(POOL_VAR);
-	bool named = path != NULL && *path != '\0';
-	struct fm_heap *h;
+	const char *path = get(env, POOL_VAR);
 	int fd, saved = errno;
+	struct fm_heap *h;
 
-	if (named)
+	(void)argc;
+	(void)argv;
+	if (path != NULL)
 		set_dir_of(path);
-	fd = named ? open_named(path) : open_unnamed();
-	if (scratch_open(fd, named ? path : dir, dir, &h) < 0)
-		refuse("cannot make a pool in ", named ? path : dir, err_words());
+	fd = path != NULL ? open_named(path) : open_unnamed(env);
+	if (scratch_open(fd, path != NULL ? path : dir, dir, &h) < 0)
+		refuse("cannot make a pool in ", path != NULL ? path : dir, err_words());
 	fmalloc_set_target(&h->info);
 	open_done = true;
-	if (named)
-		pass_on();
+	if (path != NULL)
+		pass_on(env);
 	errno = saved;
 }

@@ -334,16 +334,18 @@ void bench_run(const struct scenario *s, uint64_t every, uint64_t only,
 	end(v);
 }
 
-static void reopen(void)
+static void open_and_close(void)
 {
-	child_check(fmalloc_init(pool_path, NULL) != NULL);
+	pool = fmalloc_init(pool_path, NULL);
+	child_check(pool != NULL);
+	bench_close();
 }
 
 bool bench_recover(const struct scenario *s, uint64_t at, uint64_t every,
 		   struct verdict *v)
 {
 	const struct scenario opening = {
-		.name = s->name, .run = reopen, .flags = s->flags,
+		.name = s->name, .run = open_and_close, .flags = s->flags,
 	};
 	bool killed;
 	int status;

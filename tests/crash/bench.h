@@ -56,7 +56,7 @@ void bench_close(void);
 void bench_run(const struct scenario *s, uint64_t every, uint64_t only,
 	       const struct plant *plant, struct verdict *v);
 /* Kill it at change number `at`, and let each `every`th change of the process that
- * opens the pool next be judged: false if there are not so many changes. */
+ * opens the pool next, and closes it, be judged: false if there are not so many. */
 bool bench_recover(const struct scenario *s, uint64_t at, uint64_t every,
 		   struct verdict *v);
 

@@ -8,6 +8,7 @@
 #include <semaphore.h>
 
 #include "crash/scenarios.h"
+#include "crash/trace.h"
 #include "heap/layout.h"
 #include "unit/checkpool.h"
 
@@ -277,20 +278,18 @@ static void huge_blocks(void)
 	trim();
 }
 
-static void with_huge_left(void)
+/* Killed at a certain moment it leaves bytes where the next zone will be. */
+static void huge_comes_and_goes(void)
 {
-	open_pool();
 	alloc(1, 100);
 	alloc(0, 64 * MIB);
+	trace_pause(true);
+	journal->slot[0].seed = 0;
 	memset((char *)pool->mem + journal->slot[0].off, 0x55, 256 * KIB);
+	trace_pause(false);
 	release(0);
 }
 
-/* What the huge block left lies behind the end when the file is not cut yet. */
-static void cutting(void)
-{
-	bench_close();
-}
 
 /* --- a block and its pointer -------------------------------------------------------------- */
 
@@ -427,6 +426,15 @@ static void create(void)
 	bench_close();
 }
 
+static void a_killed_pool(void)
+{
+	open_pool();
+	alloc_some(0, 20, 3000);
+	alloc(30, 100 * KIB);
+	alloc(INTO_SLOT, 100);
+	release_some(0, 20, 2);
+}
+
 static void reopen(void)
 {
 	open_pool();
@@ -480,7 +488,7 @@ const struct scenario scenarios[] = {
 	N(shrinking, .setup = open_pool),
 	N(holes, .setup = open_pool),
 	N(huge_blocks, .setup = open_pool),
-	N(cutting, .setup = with_huge_left, .flags = JUDGE_ZONE),
+	N(huge_comes_and_goes, .setup = open_pool, .flags = JUDGE_ZONE),
 	N(into, .setup = open_pool),
 	N(into_remote, .setup = with_helper_into),
 	N(into_huge, .setup = open_pool),
@@ -488,7 +496,7 @@ const struct scenario scenarios[] = {
 	N(first_roots, .flags = JUDGE_CREATE),
 	N(more_roots, .setup = open_pool),
 	N(create, .flags = JUDGE_CREATE),
-	N(reopen, .before = with_huge_left),
+	N(reopen, .before = a_killed_pool),
 	N(upgrade, .before = unpack_old),
 	{ .name = NULL },
 };

@@ -3,8 +3,10 @@
  * Programs killed at each change of their pool: see scenarios.c for what they do,
  * trace.h for what a change is, and journal.h for the judge.
  *
- * POINTS=1 judges every change (make crashcheck), POINTS=n each nth.
- * POINT=SCENARIO:NUMBER judges one.
+ * POINTS=n judges about n changes of each program; POINTS=all all of them (make
+ * crashcheck).  POINT=SCENARIO judges that one, POINT=SCENARIO:NUMBER one change of
+ * it.  RECOVER=SCENARIO:NUMBER kills there, and judges each change that the next
+ * opener makes.
  */
 #include <config.h>
 
@@ -14,15 +16,33 @@
 
 #include "crash/scenarios.h"
 
-static uint64_t every = 23, only;
-static const char *only_in = "";
+#define ALL UINT64_MAX
+/* Kills of a program, and judged changes of the next opener, when all are judged. */
+#define KILLS_MAX 400u
+#define OPENERS_MAX 40u
 
-static void report(const struct scenario *s, const struct verdict *v)
+static uint64_t points = 15;
+static const struct scenario *only_in;
+static uint64_t only, only_kill;
+
+static bool wanted(const struct scenario *s)
 {
-	print_message("# %s: %" PRIu64 " changes, %" PRIu64 " judged\n", s->name,
-		      v->nchanges, v->njudged);
-	if (v->nbad != 0)
-		print_message("# %" PRIu64 " are bad, the first: %s\n", v->nbad, v->why);
+	return only_in == NULL || only_in == s;
+}
+
+/* How far apart points are, for about `most` of n. */
+static uint64_t step_for(uint64_t n, uint64_t most)
+{
+	return n > most ? n / most : 1;
+}
+
+static uint64_t count_changes(const struct scenario *s)
+{
+	struct verdict v;
+
+	bench_run(s, UINT64_MAX, 0, NULL, &v);
+	assert_true(v.nchanges > 0);
+	return v.nchanges;
 }
 
 static void whole_after_each_change(void **state)
@@ -33,26 +53,82 @@ static void whole_after_each_change(void **state)
 
 	(void)state;
 	for (s = scenarios; s->name != NULL; s++) {
-		if (*only_in != '\0' && strcmp(s->name, only_in) != 0)
+		if (!wanted(s) || only_kill != 0)
 			continue;
-		bench_run(s, every, only, NULL, &v);
-		report(s, &v);
+		bench_run(s, step_for(count_changes(s), points), only, NULL, &v);
+		print_message("# %s: %" PRIu64 " changes, %" PRIu64 " judged\n", s->name,
+			      v.nchanges, v.njudged);
+		if (v.nbad != 0)
+			print_message("# %" PRIu64 " are bad, the first: %s\n", v.nbad, v.why);
+		assert_true(v.njudged > 0);
 		nbad += v.nbad;
 	}
 	assert_true(nbad == 0);
+}
+
+/* Kill the program at its changes, `step` apart: how many openers were bad. */
+static uint64_t kill_and_open(const struct scenario *s, uint64_t first, uint64_t step)
+{
+	uint64_t nkills = 0, njudged = 0, nbad = 0, at, inner = 7;
+	struct verdict v;
+
+	for (at = first; bench_recover(s, at, inner, &v); at += step) {
+		nkills++;
+		njudged += v.njudged;
+		if (nbad == 0 && v.nbad != 0)
+			print_message("# RECOVER=%s:%" PRIu64 ": %s\n", s->name, at, v.why);
+		nbad += v.nbad;
+		if (only_kill != 0)
+			break;
+		inner = step_for(v.nchanges, points < OPENERS_MAX ? points : OPENERS_MAX);
+	}
+	print_message("# %s: %" PRIu64 " kills, %" PRIu64 " changes of the next judged\n",
+		      s->name, nkills, njudged);
+	assert_true(nkills > 0);
+	return nbad;
+}
+
+/* Killed while it opens the pool after a kill, or closes it. */
+static void whole_after_each_change_of_the_next_opener(void **state)
+{
+	uint64_t most = points < KILLS_MAX ? points / 3 + 1 : KILLS_MAX, nbad = 0, step;
+	const struct scenario *s;
+
+	(void)state;
+	for (s = scenarios; s->name != NULL; s++) {
+		if (!wanted(s) || only != 0)
+			continue;
+		step = step_for(count_changes(s), most);
+		nbad += kill_and_open(s, only_kill != 0 ? only_kill : step, step);
+	}
+	assert_true(nbad == 0);
+}
+
+/* "SCENARIO" or "SCENARIO:NUMBER" of the environment. */
+static void from_env(const char *text, uint64_t *number)
+{
+	char name[64];
+
+	if (text == NULL || sscanf(text, "%63[^:]:%" SCNu64, name, number) < 1)
+		return;
+	only_in = scenario_find(name);
+	if (only_in == NULL) {
+		fprintf(stderr, "there is no scenario '%s'\n", name);
+		exit(1);
+	}
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		scratch_test(whole_after_each_change),
+		scratch_test(whole_after_each_change_of_the_next_opener),
 	};
-	const char *points = getenv("POINTS"), *point = getenv("POINT");
-	static char name[64];
+	const char *n = getenv("POINTS");
 
-	if (points != NULL && atoi(points) > 0)
-		every = atoi(points);
-	if (point != NULL && sscanf(point, "%63[^:]:%" SCNu64, name, &only) >= 1)
-		only_in = name;
+	if (n != NULL)
+		points = strcmp(n, "all") == 0 ? ALL : strtoull(n, NULL, 10);
+	from_env(getenv("POINT"), &only);
+	from_env(getenv("RECOVER"), &only_kill);
 	return cmocka_run_group_tests_name("points", tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -118,6 +119,57 @@ unsigned char *trace_base(void)
 	return tr.base;
 }
 
+/* --- long stores, of which most change nothing --------------------------------------- */
+
+void *__real_memset(void *to, int c, size_t len);
+void *__wrap_memset(void *to, int c, size_t len);
+void *__real_memcpy(void *to, const void *from, size_t len);
+void *__wrap_memcpy(void *to, const void *from, size_t len);
+
+static bool is_traced(const unsigned char *to)
+{
+	return tr.fn != NULL && tr.base != NULL && to >= tr.base &&
+	       to < tr.base + TRACED_LEN;
+}
+
+/* The part of [at, len) that is to be stored together. */
+static size_t part(size_t at, size_t len)
+{
+	return len - at < PAGE ? len - at : PAGE;
+}
+
+static bool all_are(const unsigned char *mem, unsigned char c, size_t len)
+{
+	return mem[0] == c && memcmp(mem, mem + 1, len - 1) == 0;
+}
+
+void *__wrap_memset(void *to, int c, size_t len)
+{
+	unsigned char *mem = to;
+	size_t at;
+
+	if (!is_traced(to))
+		return __real_memset(to, c, len);
+	for (at = 0; at < len; at += part(at, len))
+		if (!all_are(mem + at, c, part(at, len)))
+			__real_memset(mem + at, c, part(at, len));
+	return to;
+}
+
+void *__wrap_memcpy(void *to, const void *from, size_t len)
+{
+	const unsigned char *source = from;
+	unsigned char *mem = to;
+	size_t at;
+
+	if (!is_traced(to))
+		return __real_memcpy(to, from, len);
+	for (at = 0; at < len; at += part(at, len))
+		if (memcmp(mem + at, source + at, part(at, len)) != 0)
+			__real_memcpy(mem + at, source + at, part(at, len));
+	return to;
+}
+
 /* --- system calls that change the file, or its mapping ------------------------------ */
 
 void *__real_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off);
@@ -151,9 +203,21 @@ int __wrap_munmap(void *addr, size_t len)
 	return __real_munmap(addr, len);
 }
 
+/* Space itself is not what is tested, and takes time to get: the file in memory is
+ * only made longer. */
+static int reserve(int fd, off_t end)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) != 0)
+		return -1;
+	return st.st_size >= end ? 0 : __real_ftruncate(fd, end);
+}
+
 int __wrap_fallocate(int fd, int mode, off_t off, off_t len)
 {
-	int rc = __real_fallocate(fd, mode, off, len);
+	int rc = mode == 0 ? reserve(fd, off + len) :
+			     __real_fallocate(fd, mode, off, len);
 
 	if (tr.fn != NULL)
 		changed("fallocate", NULL, off, 0, NULL);

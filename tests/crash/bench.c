@@ -218,7 +218,6 @@ static void at_planted(const struct change *c)
 		b.desk->undo_len = b.late_len;
 		memcpy(b.desk->undo, b.late, b.late_len);
 		ask_judge(c);
-		b.late_len = 0;
 	}
 	if (region == b.plant->late) {
 		b.late_off = c->off;

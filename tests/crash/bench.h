@@ -31,7 +31,7 @@ enum region {
 	SLOT_REST, POINTER, NREGIONS
 };
 
-/* A bug: the last store into `late` before one into `early` comes after that. */
+/* A bug: before a store into `early` the last one into `late` is not made yet. */
 struct plant {
 	enum region late, early;
 };

@@ -104,6 +104,40 @@ static void whole_after_each_change_of_the_next_opener(void **state)
 	assert_true(nbad == 0);
 }
 
+/*
+ * Bugs that would be: a store is made after one that it must come before.  What a
+ * kill between the two would leave is judged, and must be found bad at least once.
+ */
+static void planted_is_caught(const char *scenario, enum region late, enum region early)
+{
+	const struct plant plant = { .late = late, .early = early };
+	struct verdict v;
+
+	bench_run(scenario_find(scenario), 1, 0, &plant, &v);
+	print_message("# %" PRIu64 " judged, %" PRIu64 " bad: %s\n", v.njudged, v.nbad, v.why);
+	assert_true(v.nbad > 0);
+}
+
+#define PLANTED(name, scenario, late, early) \
+	static void planted_##name##_is_caught(void **state) \
+	{ \
+		(void)state; \
+		planted_is_caught(#scenario, late, early); \
+	}
+
+PLANTED(bit_set_after_the_pointer, into, FIRST, POINTER)
+PLANTED(new_block_named_after_it_is_taken, into, INTENT_NEW, FIRST)
+PLANTED(intent_armed_after_the_block_is_taken, into, INTENT_WHERE, FIRST)
+PLANTED(intent_cleared_before_the_block_is_freed, into, FIRST, INTENT_WHERE)
+PLANTED(run_entered_after_the_pointer, into, TABLE, POINTER)
+PLANTED(page_of_intents_linked_before_it_is_entered, first_roots, TABLE, INTENTS_OFF)
+PLANTED(pending_page_named_after_it_is_entered, first_roots, PENDING, TABLE)
+PLANTED(heap_end_raised_after_the_zone_says_so, growth, HEAP_END, ZONE_HEADER)
+PLANTED(heap_end_lowered_before_the_zone_says_so, shrinking, ZONE_HEADER, HEAP_END)
+PLANTED(zone_entered_before_its_header, another_zone, ZONE_HEADER, DIRECTORY)
+PLANTED(huge_block_entered_before_its_header, into_huge, ZONE_HEADER, DIRECTORY)
+PLANTED(root_used_before_it_is_filled, more_roots, SLOT_REST, SLOT_STATE)
+
 /* "SCENARIO" or "SCENARIO:NUMBER" of the environment. */
 static void from_env(const char *text, uint64_t *number)
 {
@@ -123,6 +157,18 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		scratch_test(whole_after_each_change),
 		scratch_test(whole_after_each_change_of_the_next_opener),
+		scratch_test(planted_bit_set_after_the_pointer_is_caught),
+		scratch_test(planted_new_block_named_after_it_is_taken_is_caught),
+		scratch_test(planted_intent_armed_after_the_block_is_taken_is_caught),
+		scratch_test(planted_intent_cleared_before_the_block_is_freed_is_caught),
+		scratch_test(planted_run_entered_after_the_pointer_is_caught),
+		scratch_test(planted_page_of_intents_linked_before_it_is_entered_is_caught),
+		scratch_test(planted_pending_page_named_after_it_is_entered_is_caught),
+		scratch_test(planted_heap_end_raised_after_the_zone_says_so_is_caught),
+		scratch_test(planted_heap_end_lowered_before_the_zone_says_so_is_caught),
+		scratch_test(planted_zone_entered_before_its_header_is_caught),
+		scratch_test(planted_huge_block_entered_before_its_header_is_caught),
+		scratch_test(planted_root_used_before_it_is_filled_is_caught),
 	};
 	const char *n = getenv("POINTS");
 

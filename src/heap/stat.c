@@ -16,13 +16,15 @@ static int read_heap(void *src, uint64_t off, void *buf, size_t len)
 {
 	const struct fm_heap *h = src;
 	const uint64_t *from = (const uint64_t *)(h->base + off);
-	uint64_t *to = buf;
+	uint64_t word;
 	size_t i;
 
 	if (off > heap_end(h) || len > heap_end(h) - off)
 		return -EUCLEAN;
-	for (i = 0; i < len / sizeof(*to); i++)
-		to[i] = __atomic_load_n(&from[i], __ATOMIC_ACQUIRE);
+	for (i = 0; i < len / sizeof(word); i++) {
+		word = __atomic_load_n(&from[i], __ATOMIC_ACQUIRE);
+		memcpy((char *)buf + i * sizeof(word), &word, sizeof(word));
+	}
 	return 0;
 }
 

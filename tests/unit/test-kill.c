@@ -118,6 +118,8 @@ static void check_blocks(void)
 	const struct checked_block *b;
 	size_t n = 0, i;
 
+	if (fm_check(P) != 0)
+		fail_msg("%s", fm_errmsg());
 	if (checkpool_file(P, &pool) < 0)
 		fail_msg("after %d kills: %s", round_number, pool.why);
 	for (i = 0; i < NSLOTS; i++) {

@@ -8,6 +8,8 @@
 
 #include "scratch.h"
 
+#include <signal.h>
+
 #include <fmalloc.h>
 
 #include "common/crc32c.h"
@@ -19,6 +21,24 @@
 #define SUPER(field) offsetof(struct fm_super_disk, field)
 #define ZONE(field) offsetof(struct fm_zone_disk, field)
 #define NROOTS 300	/* a page of them besides the first, and one more */
+
+/* What is on the disk is not what is tested here, and would be waited for. */
+int __wrap_fsync(int fd);
+int __wrap_msync(void *mem, size_t len, int flags);
+
+int __wrap_fsync(int fd)
+{
+	(void)fd;
+	return 0;
+}
+
+int __wrap_msync(void *mem, size_t len, int flags)
+{
+	(void)mem;
+	(void)len;
+	(void)flags;
+	return 0;
+}
 
 /* --- a pool with everything in it --------------------------------------------------- */
 
@@ -838,6 +858,56 @@ static void damage_is_found_and_repaired(void **state)
 	}
 }
 
+/* --- a repair that is killed --------------------------------------------------------------- */
+
+static int writes_left = -1;	/* -1: any number */
+
+ssize_t __real_pwrite(int fd, const void *buf, size_t n, off_t off);
+ssize_t __wrap_pwrite(int fd, const void *buf, size_t n, off_t off);
+
+ssize_t __wrap_pwrite(int fd, const void *buf, size_t n, off_t off)
+{
+	if (writes_left == 0)
+		kill(getpid(), SIGKILL);
+	if (writes_left > 0)
+		writes_left--;
+	return __real_pwrite(fd, buf, n, off);
+}
+
+static void repair(void *arg)
+{
+	writes_left = *(int *)arg;
+	child_check(fm_check_each(P, FM_CHECK_REPAIR, NULL, NULL) == 0);
+}
+
+/* The findings that one write does not repair. */
+static uint64_t (*const large[])(void) = {
+	page_without_head, chain_in_a_circle, intents_without_magic, intents_elsewhere,
+};
+
+/* Killed before any of its writes, it is done by the next. */
+static void a_killed_repair_is_finished(void **state)
+{
+	int n, status, nkilled = 0;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(large) / sizeof(large[0]); i++)
+		for (n = 0, status = SIGKILL; status != 0; n++) {
+			unlink(P);
+			make_pool();
+			large[i]();
+			status = child_wait(child_start(repair, &n));
+			assert_true(status == 0 || status == SIGKILL);
+			nkilled += status != 0;
+			assert_int_equal(fm_check_each(P, FM_CHECK_REPAIR, NULL, NULL), 0);
+			assert_int_equal(fm_check(P), 0);
+			expect_contents();
+		}
+	/* Each of them takes two writes or more. */
+	assert_true(nkilled >= 8);
+}
+
 /* --- pools of version 0.1 ------------------------------------------------------------------- */
 
 static void unpack(void)
@@ -905,6 +975,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		scratch_test(damage_is_found_and_repaired),
+		scratch_test(a_killed_repair_is_finished),
 		scratch_test(a_pool_of_0_1_is_good),
 		scratch_test(damaged_lanes_are_found),
 		scratch_test(a_chain_of_lanes_that_breaks_is_left),

@@ -22,6 +22,21 @@
 #define ZONE(field) offsetof(struct fm_zone_disk, field)
 #define NROOTS 300	/* a page of them besides the first, and one more */
 
+static int nwrites, writes_left = -1;	/* -1: any number */
+
+ssize_t __real_pwrite(int fd, const void *buf, size_t n, off_t off);
+ssize_t __wrap_pwrite(int fd, const void *buf, size_t n, off_t off);
+
+ssize_t __wrap_pwrite(int fd, const void *buf, size_t n, off_t off)
+{
+	if (writes_left == 0)
+		kill(getpid(), SIGKILL);
+	if (writes_left > 0)
+		writes_left--;
+	nwrites++;
+	return __real_pwrite(fd, buf, n, off);
+}
+
 /* What is on the disk is not what is tested here, and would be waited for. */
 int __wrap_fsync(int fd);
 int __wrap_msync(void *mem, size_t len, int flags);
@@ -806,10 +821,10 @@ static int check(int flags, uint64_t off, const char *structure, struct said *sa
 static void expect_found(size_t row, uint64_t off)
 {
 	enum outcome outcome = rows[row].outcome;
-	uint64_t sum = file_sum(P);
 	struct said said;
 	int rc, level;
 
+	nwrites = 0;
 	level = outcome == GOOD ? 0 : outcome == NOTE || outcome == KEPT_NOTE ?
 		FM_FINDING_NOTE : FM_FINDING_DAMAGE;
 	rc = check(0, off, rows[row].structure, &said);
@@ -819,7 +834,7 @@ static void expect_found(size_t row, uint64_t off)
 		fail_msg("%s at %#llx: %d, errno %d, level %d:\n%s", rows[row].name,
 			 (unsigned long long)off, rc, errno, said.level, said.text);
 	assert_int_equal(fm_check(P), rc);
-	assert_int_equal(file_sum(P), sum);
+	assert_int_equal(nwrites, 0);
 }
 
 static void expect_repaired(size_t row)
@@ -859,20 +874,6 @@ static void damage_is_found_and_repaired(void **state)
 }
 
 /* --- a repair that is killed --------------------------------------------------------------- */
-
-static int writes_left = -1;	/* -1: any number */
-
-ssize_t __real_pwrite(int fd, const void *buf, size_t n, off_t off);
-ssize_t __wrap_pwrite(int fd, const void *buf, size_t n, off_t off);
-
-ssize_t __wrap_pwrite(int fd, const void *buf, size_t n, off_t off)
-{
-	if (writes_left == 0)
-		kill(getpid(), SIGKILL);
-	if (writes_left > 0)
-		writes_left--;
-	return __real_pwrite(fd, buf, n, off);
-}
 
 static void repair(void *arg)
 {

@@ -488,7 +488,7 @@ static void with_threads(void *(*fn)(void *), void (*once)(int), int nrounds)
 static int fork_threads(void)
 {
 	make_keys();
-	with_threads(allocate, fork_once, 100);
+	with_threads(allocate, fork_once, 40);
 	return 0;
 }
 

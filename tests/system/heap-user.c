@@ -320,7 +320,11 @@ static void wait_for_good_end(pid_t pid)
 
 #define NBLOCKS 3000
 
+#define BIG_LEN (20u * MIB)
+
+/* Blocks of many sizes, and one that makes the heap grow. */
 struct set {
+	unsigned char *big;
 	unsigned char *block[NBLOCKS];
 	size_t len[NBLOCKS];
 	int byte;
@@ -332,6 +336,7 @@ static void make_set(struct set *s, int byte)
 	int i;
 
 	s->byte = byte;
+	s->big = filled(BIG_LEN, byte);
 	for (i = 0; i < NBLOCKS; i++) {
 		s->len[i] = 1 + next(&seed) % (i % 100 == 0 ? 300000 : 3000);
 		s->block[i] = filled(s->len[i], byte);
@@ -342,11 +347,12 @@ static void check_set(const struct set *s)
 {
 	int i;
 
+	NEED(is_filled(s->big, BIG_LEN, s->byte));
 	for (i = 0; i < NBLOCKS; i++)
 		NEED(is_filled(s->block[i], s->len[i], s->byte));
 }
 
-/* Free half, resize others, store into all. */
+/* Free the big one and half of the others, resize some, store into all. */
 static void change_set(struct set *s, int byte)
 {
 	int i;
@@ -363,6 +369,8 @@ static void change_set(struct set *s, int byte)
 		NEED(s->block[i] != NULL);
 		memset(s->block[i], byte, s->len[i]);
 	}
+	free(s->big);
+	s->big = filled(BIG_LEN, byte);
 	s->byte = byte;
 }
 
@@ -379,6 +387,7 @@ static void free_set(struct set *s)
 	int i;
 
 	check_set(s);
+	free(s->big);
 	for (i = 0; i < NBLOCKS; i++)
 		free(s->block[i]);
 	free(s);
@@ -422,13 +431,10 @@ static void generations(struct set *s, int n)
 
 static int do_fork(void)
 {
-	unsigned char *big = filled(70u * MIB, 'B');
 	struct set *s = new_set('a');
 
 	generations(s, 3);
 	generations(s, 1);
-	NEED(is_filled(big, 70u * MIB, 'B'));
-	free(big);
 	free_set(s);
 	return 0;
 }

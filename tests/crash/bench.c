@@ -28,6 +28,9 @@ struct desk {
 	struct verdict verdict;
 };
 
+/* By the linker: what addr2line(1) counts from. */
+extern char __executable_start;
+
 struct fm_info *pool;
 struct journal *journal;
 const char *pool_path;
@@ -204,8 +207,9 @@ static void ask_judge(const struct change *c)
 			 b.s->name, c->number, c->call, b.desk->why);
 	else
 		snprintf(v->why, sizeof(v->why), "%s, change %" PRIu64 ", store at %#"
-			 PRIx64 " (%s) by %p: %s", b.s->name, c->number, c->off,
-			 name[region_of(c->off)], c->pc, b.desk->why);
+			 PRIx64 " (%s) by %#tx: %s", b.s->name, c->number, c->off,
+			 name[region_of(c->off)], (char *)c->pc - &__executable_start,
+			 b.desk->why);
 }
 
 /* Judge what the pool is like if the late store is not there yet. */

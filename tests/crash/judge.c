@@ -444,12 +444,25 @@ static int judge_closed(struct trial *t)
 	return 0;
 }
 
+/* A second judge, who reads the file: what a kill leaves is no damage. */
+static int checked(struct trial *t, const char *when)
+{
+	if (fm_check(t->path) == 0)
+		return 0;
+	/* Not made yet, or zeroes. */
+	if (t->flags & JUDGE_CREATE && (errno == EINVAL || errno == ENOENT))
+		return 0;
+	return wrong(t, "%s: %s", when, fm_errmsg());
+}
+
 int judge(const char *path, struct journal *j, unsigned flags, char why[300])
 {
 	struct trial t = { .path = path, .j = j, .flags = flags, .why = why };
 	int rc;
 
 	why[0] = '\0';
+	if (checked(&t, "killed") < 0)
+		return -1;
 	t.fi = fmalloc_open(path, flags & JUDGE_CREATE ? FM_CREATE : 0, NULL);
 	if (t.fi == NULL)
 		return wrong(&t, "%s", fm_errmsg());
@@ -461,6 +474,8 @@ int judge(const char *path, struct journal *j, unsigned flags, char why[300])
 		rc = wrong(&t, "%s", fm_errmsg());
 	if (rc == 0)
 		rc = judge_closed(&t);
+	if (rc == 0)
+		rc = checked(&t, "closed");
 out:
 	checkpool_free(&t.pool);
 	free(t.claimed);

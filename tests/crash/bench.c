@@ -5,8 +5,11 @@
 #include "scratch.h"
 
 #include <inttypes.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include "crash/bench.h"
 #include "crash/trace.h"
@@ -43,11 +46,18 @@ static struct {
 	const struct scenario *s;
 	const struct plant *plant;
 	uint64_t every, only, kill_at;
+	/* The other thread, and how many changes each has made. */
+	uint64_t between_at, nmine, nothers;
+	pthread_t other;
+	pid_t other_tid;
+	sem_t other_go, other_done;
 	/* The last store into plant->late. */
 	uint64_t late_off;
 	uint32_t late_len;
 	unsigned char late[4096];
 } b;
+
+static __thread bool is_other;
 
 /* --- the judge --------------------------------------------------------------------- */
 
@@ -230,9 +240,50 @@ static void at_planted(const struct change *c)
 	}
 }
 
+/* Whether the other thread waits for a lock, or has done all. */
+static bool other_waits(void)
+{
+	char path[64], text[16] = "";
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", (int)b.other_tid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	child_check(fd >= 0 && read(fd, text, sizeof(text) - 1) > 0);
+	close(fd);
+	return atoi(text) == SYS_futex && strncmp(text, "running", 7) != 0;
+}
+
+/* The other thread's turn. */
+static void let_other_go(const struct change *c)
+{
+	int nwaits = 0;
+
+	sem_post(&b.other_go);
+	trace_yield(true);
+	while (nwaits < 5) {
+		usleep(200);
+		nwaits = other_waits() ? nwaits + 1 : 0;
+	}
+	trace_yield(false);
+	b.desk->verdict.nreached++;
+	ask_judge(c);
+}
+
+static void at_change_of_two(const struct change *c)
+{
+	if (is_other && ++b.nothers % b.every == 0)
+		ask_judge(c);
+	else if (!is_other && ++b.nmine == b.between_at)
+		let_other_go(c);
+}
+
 static void at_change(const struct change *c)
 {
 	b.desk->verdict.nchanges = c->number;
+	if (b.between_at != 0) {
+		at_change_of_two(c);
+		return;
+	}
 	if (c->number == b.kill_at)
 		kill(getpid(), SIGKILL);
 	if (b.kill_at != 0)
@@ -263,6 +314,39 @@ static void run_before(void *arg)
 	kill(getpid(), SIGKILL);
 }
 
+static void *be_other(void *arg)
+{
+	is_other = true;
+	b.other_tid = gettid();
+	if (b.s->prepare != NULL)
+		b.s->prepare();
+	sem_post(&b.other_done);
+	sem_wait(&b.other_go);
+	if (b.nmine >= b.between_at)
+		b.s->between();
+	sem_post(&b.other_done);
+	sem_wait(&b.other_go);	/* so that it is still there */
+	return arg;
+}
+
+static void start_other(void)
+{
+	sem_init(&b.other_go, 0, 0);
+	sem_init(&b.other_done, 0, 0);
+	child_check(pthread_create(&b.other, NULL, be_other, NULL) == 0);
+	sem_wait(&b.other_done);
+}
+
+static void end_other(void)
+{
+	if (b.nmine < b.between_at)
+		sem_post(&b.other_go);
+	sem_wait(&b.other_done);
+	trace_stop();
+	sem_post(&b.other_go);
+	child_check(pthread_join(b.other, NULL) == 0);
+}
+
 static void run_scenario(void *arg)
 {
 	(void)arg;
@@ -271,8 +355,12 @@ static void run_scenario(void *arg)
 	journal_filling = trace_pause;
 	if (b.s->setup != NULL)
 		b.s->setup();
+	if (b.between_at != 0)
+		start_other();
 	trace_start(at_change);
 	b.s->run();
+	if (b.between_at != 0)
+		end_other();
 	trace_stop();
 }
 
@@ -367,4 +455,15 @@ bool bench_recover(const struct scenario *s, uint64_t at, uint64_t every,
 		must_be(s, watch(), 0);
 	end(v);
 	return killed;
+}
+
+bool bench_between(const struct scenario *s, uint64_t at, uint64_t every,
+		   struct verdict *v)
+{
+	begin(s);
+	b.between_at = at;
+	b.every = every;
+	must_be(s, watch(), 0);
+	end(v);
+	return v->nreached != 0;
 }

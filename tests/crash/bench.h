@@ -21,6 +21,10 @@ struct scenario {
 	/* In the process that run is in, which is not stopped yet; may be NULL. */
 	void (*setup)(void);
 	void (*run)(void);
+	/* Of a pair: what another thread did before, and what it does, all at once,
+	 * between two stores of run.  NULL: nothing. */
+	void (*prepare)(void);
+	void (*between)(void);
 	unsigned flags;		/* JUDGE_ */
 };
 
@@ -40,6 +44,7 @@ struct verdict {
 	uint64_t nchanges;	/* stores and system calls */
 	uint64_t njudged;
 	uint64_t nbad;
+	uint64_t nreached;	/* 1: bench_between() got there */
 	char why[600];		/* the first that was bad */
 };
 
@@ -58,6 +63,11 @@ void bench_run(const struct scenario *s, uint64_t every, uint64_t only,
 /* Kill it at change number `at`, and let each `every`th change of the process that
  * opens the pool next, and closes it, be judged: false if there are not so many. */
 bool bench_recover(const struct scenario *s, uint64_t at, uint64_t every,
+		   struct verdict *v);
+/* Let another thread do s->between at change number `at`, up to where it has to wait
+ * for the first, and let each `every`th change of its be judged: false if there are
+ * not so many changes. */
+bool bench_between(const struct scenario *s, uint64_t at, uint64_t every,
 		   struct verdict *v);
 
 #endif

@@ -475,6 +475,135 @@ static void upgrade(void)
 	bench_close();
 }
 
+/* --- two threads --------------------------------------------------------------------- */
+
+/* The other takes what it can get, of what the first is giving back. */
+static void take_all(void)
+{
+	trim();
+	alloc_some(200, 10, 12000);
+	alloc_some(215, 10, 16);
+	alloc_some(INTO_SLOT + 50, 3, 12000);
+	alloc(230, 20 * KIB);
+	alloc(231, 100 * KIB);
+	release_some(200, 10, 2);
+	release_some(215, 10, 2);
+	release(INTO_SLOT + 50);
+}
+
+static void into_frees_of_the_others(void)
+{
+	int i = INTO_SLOT;
+
+	release_some(i, 5, 1);
+	resize(i + 5, 16000);
+	release_some(i + 20, 4, 1);
+	resize(i + 25, 100);
+}
+
+static void frees_of_the_others(void)
+{
+	release_some(0, 9, 1);
+	release_some(20, 8, 1);
+}
+
+/* Slabs that no thread has. */
+static void with_loose_slabs(void)
+{
+	with_helper_into();
+	helper_end(&helper);
+}
+
+static void into_of_all_kinds(void)
+{
+	int i = INTO_SLOT;
+
+	alloc_some(i, 6, 12000);
+	alloc(i + 6, 16);
+	alloc(i + 7, 20 * KIB);
+	resize(i + 7, 40 * KIB);
+	resize(i + 6, 200);
+	release_some(i, 8, 1);
+}
+
+static void pages_and_holes(void)
+{
+	alloc(0, 3 * MIB);
+	alloc(1, 20 * KIB);
+	alloc(2, 5 * MIB);
+	resize(1, 60 * KIB);
+	release(0);
+	release(2);
+	trim();
+	alloc(0, 2 * MIB);
+	release(1);
+}
+
+static void take_pages(void)
+{
+	alloc(200, 100 * KIB);
+	alloc(201, 64 * MIB);
+	alloc(202, 2 * MIB);
+	release(201);
+	trim();
+	alloc(203, 50 * KIB);
+}
+
+static void end_of_the_helper(void)
+{
+	release_some(0, 3, 1);
+	helper_end(&helper);
+}
+
+static void free_and_take(void)
+{
+	release_some(3, 10, 1);
+	release_some(25, 20, 1);
+	take_all();
+}
+
+static void roots_and_objects(void)
+{
+	alloc_some(OBJECT_SLOT, 3, 100);
+	alloc(NAME_SLOT, 10);
+	resize(NAME_SLOT, 20);
+	release(OBJECT_SLOT);
+	release(NAME_SLOT);
+}
+
+static void other_roots(void)
+{
+	alloc(INTO_SLOT, 100);
+	alloc(200, 100);
+	alloc(OBJECT_SLOT + 10, 100);
+	alloc(NAME_SLOT + 5, 10);
+	release(OBJECT_SLOT + 10);
+	release(INTO_SLOT);
+}
+
+/* Neither of two has a lane. */
+static void shared_too(void)
+{
+	alloc(INTO_SLOT + 50, 100);
+	resize(INTO_SLOT + 50, 1000);
+	alloc(200, 12000);
+	release(INTO_SLOT + 50);
+	release(INTO_SLOT + 5);
+}
+
+static void into_shared_briefly_now(void)
+{
+	alloc(INTO_SLOT + 40, 100);
+	resize(INTO_SLOT + 40, 1000);
+	release(INTO_SLOT + 40);
+	release(INTO_SLOT);
+}
+
+static void into_shared_briefly(void)
+{
+	helper_do(&crowd[NLANES - 1], into_shared_briefly_now);
+}
+
 #define N(fn, ...) { .name = #fn, .run = fn, __VA_ARGS__ }
 
 const struct scenario scenarios[] = {
@@ -501,12 +630,31 @@ const struct scenario scenarios[] = {
 	{ .name = NULL },
 };
 
+const struct scenario pairs[] = {
+	N(into_frees_of_the_others, .setup = open_pool, .prepare = into_allocs,
+	  .between = take_all),
+	N(frees_of_the_others, .setup = open_pool, .prepare = helper_allocs,
+	  .between = take_all),
+	{ .name = "into_frees_of_loose_slabs", .setup = with_loose_slabs,
+	  .run = into_frees_of_the_others, .between = take_all },
+	N(into_of_all_kinds, .setup = open_pool, .between = take_all),
+	N(pages_and_holes, .setup = open_pool, .between = take_pages),
+	N(end_of_the_helper, .setup = with_helper, .between = free_and_take),
+	N(roots_and_objects, .setup = open_pool, .between = other_roots),
+	N(into_shared_briefly, .setup = with_crowd, .between = shared_too),
+	{ .name = NULL },
+};
+
+static const struct scenario *find(const struct scenario *s, const char *name)
+{
+	while (s->name != NULL && strcmp(s->name, name) != 0)
+		s++;
+	return s->name != NULL ? s : NULL;
+}
+
 const struct scenario *scenario_find(const char *name)
 {
-	const struct scenario *s;
+	const struct scenario *s = find(scenarios, name);
 
-	for (s = scenarios; s->name != NULL; s++)
-		if (strcmp(s->name, name) == 0)
-			return s;
-	return NULL;
+	return s != NULL ? s : find(pairs, name);
 }

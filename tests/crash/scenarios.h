@@ -6,6 +6,8 @@
 #include "crash/bench.h"
 
 extern const struct scenario scenarios[];	/* to one without a name */
+/* Those of two threads. */
+extern const struct scenario pairs[];
 /* Of this name, or NULL. */
 const struct scenario *scenario_find(const char *name);
 

@@ -6,7 +6,8 @@
  * POINTS=n judges about n changes of each program; POINTS=all all of them (make
  * crashcheck).  POINT=SCENARIO judges that one, POINT=SCENARIO:NUMBER one change of
  * it.  RECOVER=SCENARIO:NUMBER kills there, and judges each change that the next
- * opener makes.
+ * opener makes.  BETWEEN=PAIR:NUMBER lets the other thread have its turn there, and
+ * judges each of its changes.
  */
 #include <config.h>
 
@@ -23,7 +24,7 @@
 
 static uint64_t points = 15;
 static const struct scenario *only_in;
-static uint64_t only, only_kill;
+static uint64_t only, only_kill, only_between;
 
 static bool wanted(const struct scenario *s)
 {
@@ -40,7 +41,10 @@ static uint64_t count_changes(const struct scenario *s)
 {
 	struct verdict v;
 
-	bench_run(s, UINT64_MAX, 0, NULL, &v);
+	if (s->between != NULL)
+		bench_between(s, UINT64_MAX, UINT64_MAX, &v);
+	else
+		bench_run(s, UINT64_MAX, 0, NULL, &v);
 	assert_true(v.nchanges > 0);
 	return v.nchanges;
 }
@@ -104,6 +108,45 @@ static void whole_after_each_change_of_the_next_opener(void **state)
 	assert_true(nbad == 0);
 }
 
+/* Let the other thread go at the changes of the first, `step` apart. */
+static uint64_t let_other_go(const struct scenario *s, uint64_t first, uint64_t step)
+{
+	uint64_t nturns = 0, njudged = 0, nbad = 0, at;
+	uint64_t inner = points == ALL || only_between != 0 ? 1 : 5;
+	struct verdict v;
+
+	for (at = first; bench_between(s, at, inner, &v); at += step) {
+		nturns++;
+		njudged += v.njudged;
+		if (nbad == 0 && v.nbad != 0)
+			print_message("# BETWEEN=%s:%" PRIu64 ": %s\n", s->name, at, v.why);
+		nbad += v.nbad;
+		if (only_between != 0)
+			break;
+	}
+	print_message("# %s: %" PRIu64 " turns of another thread, %" PRIu64 " judged\n",
+		      s->name, nturns, njudged);
+	assert_true(nturns > 0);
+	return nbad;
+}
+
+/* Two threads: between any two changes of one the other does something, and the
+ * process is killed then. */
+static void whole_after_each_change_of_another_thread(void **state)
+{
+	const struct scenario *s;
+	uint64_t nbad = 0, step;
+
+	(void)state;
+	for (s = pairs; s->name != NULL; s++) {
+		if (!wanted(s) || only != 0 || only_kill != 0)
+			continue;
+		step = step_for(count_changes(s), points / 3 + 1);
+		nbad += let_other_go(s, only_between != 0 ? only_between : step, step);
+	}
+	assert_true(nbad == 0);
+}
+
 /*
  * Bugs that would be: a store is made after one that it must come before.  What a
  * kill between the two would leave is judged, and must be found bad at least once.
@@ -157,6 +200,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		scratch_test(whole_after_each_change),
 		scratch_test(whole_after_each_change_of_the_next_opener),
+		scratch_test(whole_after_each_change_of_another_thread),
 		scratch_test(planted_bit_set_after_the_pointer_is_caught),
 		scratch_test(planted_new_block_named_after_it_is_taken_is_caught),
 		scratch_test(planted_intent_armed_after_the_block_is_taken_is_caught),
@@ -176,5 +220,6 @@ int main(void)
 		points = strcmp(n, "all") == 0 ? ALL : strtoull(n, NULL, 10);
 	from_env(getenv("POINT"), &only);
 	from_env(getenv("RECOVER"), &only_kill);
+	from_env(getenv("BETWEEN"), &only_between);
 	return cmocka_run_group_tests_name("points", tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 #include <config.h>
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
@@ -22,11 +23,37 @@ static struct {
 	unsigned char *base;
 	void (*fn)(const struct change *change);
 	struct change last;
-	/* The pages that the store under way is about to change. */
+	bool busy;	/* a thread is making a change, or telling of it; atomic */
+} tr;
+
+/* The pages that the thread's store under way is about to change. */
+static __thread struct {
 	unsigned char *page[2];
 	unsigned char before[2][PAGE];
 	int npages;
-} tr;
+	bool holds;	/* tr.busy */
+} my;
+
+static void begin_change(void)
+{
+	while (!my.holds && __atomic_exchange_n(&tr.busy, true, __ATOMIC_ACQUIRE))
+		sched_yield();
+	my.holds = true;
+}
+
+static void end_change(void)
+{
+	my.holds = false;
+	__atomic_store_n(&tr.busy, false, __ATOMIC_RELEASE);
+}
+
+void trace_yield(bool begins)
+{
+	if (begins)
+		end_change();
+	else
+		begin_change();
+}
 
 static void protect(unsigned char *mem, uint64_t len, bool readonly)
 {
@@ -53,13 +80,14 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 	ucontext_t *uc = context;
 
 	if (tr.base == NULL || tr.fn == NULL || addr < tr.base ||
-	    addr >= tr.base + TRACED_LEN || tr.npages == 2) {
+	    addr >= tr.base + TRACED_LEN || my.npages == 2) {
 		signal(sig, SIG_DFL);	/* it happens again, and counts */
 		return;
 	}
+	begin_change();
 	addr -= (uintptr_t)addr % PAGE;
-	tr.page[tr.npages] = addr;
-	memcpy(tr.before[tr.npages++], addr, PAGE);
+	my.page[my.npages] = addr;
+	memcpy(my.before[my.npages++], addr, PAGE);
 	protect(addr, PAGE, false);
 	uc->uc_mcontext.gregs[REG_EFL] |= TRAP_FLAG;
 }
@@ -74,19 +102,20 @@ static void on_step(int sig, siginfo_t *info, void *context)
 	(void)sig;
 	(void)info;
 	uc->uc_mcontext.gregs[REG_EFL] &= ~TRAP_FLAG;
-	for (i = 0; i < tr.npages; i++)
-		protect(tr.page[i], PAGE, true);
-	for (i = 0; i < tr.npages; i++) {
-		if (memcmp(tr.page[i], tr.before[i], PAGE) == 0)
+	for (i = 0; i < my.npages; i++)
+		protect(my.page[i], PAGE, true);
+	for (i = 0; i < my.npages; i++) {
+		if (memcmp(my.page[i], my.before[i], PAGE) == 0)
 			continue;
-		for (from = 0; tr.page[i][from] == tr.before[i][from]; from++)
+		for (from = 0; my.page[i][from] == my.before[i][from]; from++)
 			;
-		for (to = PAGE; tr.page[i][to - 1] == tr.before[i][to - 1]; to--)
+		for (to = PAGE; my.page[i][to - 1] == my.before[i][to - 1]; to--)
 			;
 		changed(NULL, (void *)uc->uc_mcontext.gregs[REG_RIP],
-			tr.page[i] - tr.base + from, to - from, tr.before[i] + from);
+			my.page[i] - tr.base + from, to - from, my.before[i] + from);
 	}
-	tr.npages = 0;
+	my.npages = 0;
+	end_change();
 }
 
 void trace_start(void (*fn)(const struct change *change))
@@ -203,6 +232,13 @@ int __wrap_munmap(void *addr, size_t len)
 	return __real_munmap(addr, len);
 }
 
+static void called(const char *call, uint64_t off)
+{
+	if (tr.fn != NULL)
+		changed(call, NULL, off, 0, NULL);
+	end_change();
+}
+
 /* Space itself is not what is tested, and takes time to get: the file in memory is
  * only made longer. */
 static int reserve(int fd, off_t end)
@@ -216,28 +252,30 @@ static int reserve(int fd, off_t end)
 
 int __wrap_fallocate(int fd, int mode, off_t off, off_t len)
 {
-	int rc = mode == 0 ? reserve(fd, off + len) :
-			     __real_fallocate(fd, mode, off, len);
+	int rc;
 
-	if (tr.fn != NULL)
-		changed("fallocate", NULL, off, 0, NULL);
+	begin_change();
+	rc = mode == 0 ? reserve(fd, off + len) : __real_fallocate(fd, mode, off, len);
+	called("fallocate", off);
 	return rc;
 }
 
 int __wrap_ftruncate(int fd, off_t len)
 {
-	int rc = __real_ftruncate(fd, len);
+	int rc;
 
-	if (tr.fn != NULL)
-		changed("ftruncate", NULL, len, 0, NULL);
+	begin_change();
+	rc = __real_ftruncate(fd, len);
+	called("ftruncate", len);
 	return rc;
 }
 
 ssize_t __wrap_pwrite(int fd, const void *buf, size_t len, off_t off)
 {
-	ssize_t n = __real_pwrite(fd, buf, len, off);
+	ssize_t n;
 
-	if (tr.fn != NULL)
-		changed("pwrite", NULL, off, 0, NULL);
+	begin_change();
+	n = __real_pwrite(fd, buf, len, off);
+	called("pwrite", off);
 	return n;
 }

@@ -6,11 +6,9 @@
  * The mapping is read-only, a store into it faults, and is stepped over.  On x86-64
  * the stores of one thread become visible in the order of the program, so what is
  * there at such a stop is what a kill can leave, and there is nothing else that it
- * can leave of one thread.  Not covered: kills of several threads (test-kills),
- * other architectures, and crashes of the machine, after which stores are on disk in
- * any order.
- *
- * One thread at a time may store into the pool.
+ * can leave of one thread.  Not covered: most of what several threads can leave
+ * (test-kills), other architectures, and crashes of the machine, after which stores
+ * are on disk in any order.
  */
 #ifndef FM_TESTS_TRACE_H
 #define FM_TESTS_TRACE_H
@@ -27,12 +25,14 @@ struct change {
 	void *pc;
 };
 
-/* Call fn at each change, in a signal handler, of the pool that is mapped, from now
+/* Call fn at each change, in a signal handler, while no other thread makes one, of the pool that is mapped, from now
  * on, or of the one that is mapped next. */
 void trace_start(void (*fn)(const struct change *change));
 void trace_stop(void);
 /* What the program stores for itself is no change. */
 void trace_pause(bool begins);
+/* Called by fn: others may make changes, and be told of, until fn takes it back. */
+void trace_yield(bool begins);
 /* The base of the pool, or NULL. */
 unsigned char *trace_base(void);
 

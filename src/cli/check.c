@@ -143,7 +143,7 @@ static int check_pool(const char *path, const struct options *options,
 	return status;
 }
 
-/* --- and its snapshots ---------------------------------------------------------- */
+/* --- and its snapshots ------------------------------------------------------- */
 
 /* Of the pools so far and another: what is to be done matters most. */
 static int worse(int a, int b)
@@ -164,7 +164,8 @@ static void add_name(struct names *names, char *name)
 {
 	if (names->n == names->max) {
 		names->max = names->max ? 2 * names->max : 16;
-		names->name = cli_realloc(names->name, names->max, sizeof(*names->name));
+		names->name =
+			cli_realloc(names->name, names->max, sizeof(*names->name));
 	}
 	names->name[names->n++] = name;
 }
@@ -240,7 +241,8 @@ static int run(int argc, char **argv)
 	if (optind == argc)
 		return cli_usage(&verb_check);
 	for (; optind < argc; optind++)
-		status = worse(status, check_with_snapshots(argv[optind], &options, &list));
+		status = worse(status,
+			       check_with_snapshots(argv[optind], &options, &list));
 	if (options.json)
 		cli_json_list_end(&list);
 	return status;
@@ -250,13 +252,14 @@ const struct verb verb_check = {
 	.name = "check",
 	.synopsis = "check [--repair] [-v] [--json] POOL...",
 	.summary = "Check pools and their snapshots",
-	.help = "POOL is a pool or snapshot at a mount, or any file.  The bookkeeping of each pool,\n"
-		"and of the snapshots POOL@TAG beside it, is checked.  A line for each damaged\n"
-		"structure, with its offset, and one for each pool: good, repaired, damaged.\n\n"
-		"  --repair       repair what can be repaired without losing what is in use\n"
-		"  -v, --verbose  also what does no harm, such as what a killed program left\n"
+	.help = "POOL is a pool or snapshot at a mount, or any file.  The bookkeeping of\n"
+		"each pool, and of the snapshots POOL@TAG beside it, is checked.  A line\n"
+		"for each damaged structure, with its offset, and one for each pool:\n"
+		"good, repaired, damaged.\n\n"
+		"  --repair       repair what can be without losing what is in use\n"
+		"  -v, --verbose  also what does no harm, as what a killed program left\n"
 		"  --json         an array of objects instead\n\n"
-		"Exit status: 0 good, 1 could not be checked, 2 wrong usage, 3 repaired and good\n"
-		"now, 4 damaged.\n",
+		"Exit status: 0 good, 1 could not be checked, 2 wrong usage, 3 repaired\n"
+		"and good now, 4 damaged.\n",
 	.run = run,
 };

@@ -151,9 +151,10 @@ const struct verb verb_stat = {
 	.name = "stat",
 	.synopsis = "stat [--json] POOL...",
 	.summary = "Show how pools are used",
-	.help = "POOL is a pool or snapshot at a mount, or any file that is a pool; a program may\n"
-		"have it open.  A line for each figure, as struct fm_stats in fmalloc(3) has them,\n"
-		"and a table of the size classes in use.  Lengths are bytes.\n\n"
+	.help = "POOL is a pool or snapshot at a mount, or any file that is a pool; a\n"
+		"program may have it open.  A line for each figure, as struct fm_stats in\n"
+		"fmalloc(3) has them, and a table of the size classes in use.  Lengths are\n"
+		"bytes.\n\n"
 		"  --json   an array of objects instead\n",
 	.run = run,
 };

@@ -27,9 +27,9 @@
 #include "heap/inspect.h"
 #include "heap/lock.h"
 
-/* --- findings -------------------------------------------------------------------- */
+/* --- findings ---------------------------------------------------------------- */
 
-static void fail(struct check *c, int rc)
+void check_fail(struct check *c, int rc)
 {
 	if (c->error == 0)
 		c->error = rc;
@@ -105,7 +105,7 @@ void *check_add(struct check *c, struct check_list *list, size_t len)
 	if (list->n == list->cap) {
 		mem = reallocarray(list->item, cap, len);
 		if (mem == NULL) {
-			fail(c, err_sys(ENOMEM, "memory for %zu items", cap));
+			check_fail(c, err_sys(ENOMEM, "memory for %zu items", cap));
 			return NULL;
 		}
 		list->item = mem;
@@ -115,7 +115,7 @@ void *check_add(struct check *c, struct check_list *list, size_t len)
 	return memset(mem, 0, len);
 }
 
-/* --- the file -------------------------------------------------------------------- */
+/* --- the file ---------------------------------------------------------------- */
 
 bool check_read(struct check *c, uint64_t off, void *buf, size_t len)
 {
@@ -125,11 +125,13 @@ bool check_read(struct check *c, uint64_t off, void *buf, size_t len)
 		return false;
 	rc = c->read(c->src, off, buf, len);
 	if (rc == -EUCLEAN) {
-		check_damage(c, false, off, "file", "it ends here, before %" PRIu64
-			     " bytes that must be there", (uint64_t)len);
-		fail(c, err_set(EUCLEAN, "the pool is damaged: %s", c->first));
+		check_damage(c, false, off, "file",
+			     "it ends here, before %" PRIu64 " bytes that must be"
+			     " there",
+			     (uint64_t)len);
+		check_fail(c, err_set(EUCLEAN, "the pool is damaged: %s", c->first));
 	} else if (rc < 0) {
-		fail(c, err_sys(-rc, "read at offset %" PRIu64, off));
+		check_fail(c, err_sys(-rc, "read at offset %" PRIu64, off));
 	}
 	return rc == 0;
 }
@@ -144,7 +146,8 @@ bool check_fix(struct check *c, uint64_t off, const void *buf, size_t len)
 		n = pwrite(c->fd, buf, len, off);
 	while (n < 0 && errno == EINTR);
 	if (n != (ssize_t)len)
-		fail(c, err_sys(n < 0 ? errno : ENOSPC, "write at offset %" PRIu64, off));
+		check_fail(c,
+		     err_sys(n < 0 ? errno : ENOSPC, "write at offset %" PRIu64, off));
 	c->changed = true;
 	return n == (ssize_t)len;
 }
@@ -159,7 +162,7 @@ bool check_fix64(struct check *c, uint64_t off, uint64_t value)
 	return check_fix(c, off, &value, sizeof(value));
 }
 
-/* --- the super ------------------------------------------------------------------- */
+/* --- the super --------------------------------------------------------------- */
 
 static uint32_t super_crc(const struct fm_super_disk *super)
 {
@@ -212,7 +215,7 @@ static int check_sealed(struct check *c)
 	int rc;
 
 	judged = c->super;
-	judged.heap_end = FM_ZONE_DATA_OFF;	/* which has its own check */
+	judged.heap_end = FM_ZONE_DATA_OFF; /* which has its own check */
 	rc = super_check(&judged);
 	if (rc == 0 || rc == -ENOTSUP || !super_mend(&c->super)) {
 		if (rc == -EUCLEAN)
@@ -248,14 +251,16 @@ static void check_heap_end(struct check *c)
 		c->heap_end = least;
 	}
 	if (end > c->file_len)
-		check_damage(c, fixed, at, "super", "the pool is cut short: the heap"
-			     " ends at %" PRIu64 ", the file at %" PRIu64, end,
-			     c->file_len);
+		check_damage(c, fixed, at, "super",
+			     "the pool is cut short: the heap ends at %" PRIu64
+			     ", the file at %" PRIu64,
+			     end, c->file_len);
 	else
-		check_damage(c, fixed, at, "super", "the heap ends at %" PRIu64
-			     ", its zones at %" PRIu64, end, least);
+		check_damage(c, fixed, at, "super",
+			     "the heap ends at %" PRIu64 ", its zones at %" PRIu64, end,
+			     least);
 	if (!end_possible(c, c->heap_end))
-		fail(c, err_set(EUCLEAN, "the pool is damaged: %s", c->first));
+		check_fail(c, err_set(EUCLEAN, "the pool is damaged: %s", c->first));
 }
 
 static void check_super(struct check *c)
@@ -263,19 +268,21 @@ static void check_super(struct check *c)
 	int rc;
 
 	if (c->file_len < sizeof(c->super)) {
-		fail(c, err_set(EINVAL, "it is not a pool (%s)", c->file_len == 0 ?
-				"it is empty" : "it is too short"));
+		check_fail(c, err_set(EINVAL, "it is not a pool (%s)",
+				c->file_len == 0 ? "it is empty" : "it is too short"));
 		return;
 	}
 	if (!check_read(c, 0, &c->super, sizeof(c->super)))
 		return;
 	rc = check_sealed(c);
 	if (rc < 0)
-		fail(c, rc);
+		check_fail(c, rc);
 	c->tiny = (c->super.compat & FM_COMPAT_TINY) != 0;
-	if (!c->stopped && c->fd >= 0 && (c->super.ro_compat & ~FM_RO_COMPAT_KNOWN) != 0)
-		fail(c, err_set(EROFS, "the pool has features that this library may only"
-				" read (ro_compat bits %#" PRIx64 ")",
+	if (!c->stopped && c->fd >= 0 &&
+	    (c->super.ro_compat & ~FM_RO_COMPAT_KNOWN) != 0)
+		check_fail(c, err_set(EROFS,
+				"the pool has features that this library may only read"
+				" (ro_compat bits %#" PRIx64 ")",
 				c->super.ro_compat & ~FM_RO_COMPAT_KNOWN));
 	if (!c->stopped)
 		check_heap_end(c);
@@ -290,15 +297,15 @@ static void check_writer(struct check *c, uint64_t ino)
 			    "process %" PRIu64 " did not close the pool", w->pid);
 }
 
-/* --- all of it ------------------------------------------------------------------- */
+/* --- all of it --------------------------------------------------------------- */
 
 int check_begin(struct check *c)
 {
 	c->all_claimed = true;
 	c->dir = calloc(FM_MAX_NZONES, sizeof(*c->dir));
 	c->zone = malloc(sizeof(*c->zone));
-	return c->dir == NULL || c->zone == NULL ?
-	       err_sys(ENOMEM, "memory for a zone") : 0;
+	return c->dir == NULL || c->zone == NULL ? err_sys(ENOMEM, "memory for a zone")
+						 : 0;
 }
 
 void check_end(struct check *c)
@@ -324,8 +331,10 @@ static void check_space(struct check *c, uint64_t disk_len)
 	uint64_t promised = c->stats.backed_len + c->stats.meta_len;
 
 	if (disk_len < promised)
-		check_later(c, 0, "file", "it has %" PRIu64 " bytes of the %" PRIu64
-			    " that the heap was promised", disk_len, promised);
+		check_later(c, 0, "file",
+			    "it has %" PRIu64 " bytes of the %" PRIu64 " that the heap"
+			    " was promised",
+			    disk_len, promised);
 }
 
 /* Let a writer settle what was left: whether it did. */
@@ -340,7 +349,7 @@ static bool settle(struct check *c, const char *path)
 	lock_release(c->fd);
 	rc = pool_open(path, 0, &created, &h);
 	if (rc < 0)
-		fail(c, err_in(rc, "settling what a killed process left"));
+		check_fail(c, err_in(rc, "settling what a killed process left"));
 	else
 		pool_close(h);
 	c->changed = true;
@@ -368,10 +377,10 @@ static void check_all(struct check *c, const char *path, const struct stat *st)
 		check_space(c, (uint64_t)st->st_blocks * 512);
 	tell_later(c, settle(c, path));
 	if (c->changed && fsync(c->fd) < 0)
-		fail(c, err_sys(errno, "fsync"));
+		check_fail(c, err_sys(errno, "fsync"));
 }
 
-/* --- a file ------------------------------------------------------------------------ */
+/* --- a file ------------------------------------------------------------------ */
 
 static int open_file(const char *path, int flags, struct stat *st)
 {
@@ -398,7 +407,8 @@ static int open_file(const char *path, int flags, struct stat *st)
 }
 
 /* A writer that came and went has changed one of these. */
-static bool same_file(int fd, const struct stat *was, const struct fm_writer_disk *writer)
+static bool same_file(int fd, const struct stat *was,
+		      const struct fm_writer_disk *writer)
 {
 	struct fm_writer_disk now;
 	struct stat st;

@@ -2,7 +2,8 @@
 /*
  * Checking a pool, for the files that do it: check.c (the super, findings, repair),
  * checkmeta.c (what the heap keeps for itself, and roots), checkmend.c (what leads to
- * that), checkzone.c (zones, and the figures of fm_stat()).
+ * that), checkzone.c (zones, and the figures of fm_stat()), checktable.c and
+ * checkslab.c (what is in zones).
  *
  * Everything is read into memory of our own before it is judged.  First the pages
  * that the heap keeps for itself are found by the chains that lead to them
@@ -68,8 +69,8 @@ struct check_zone {
 };
 
 struct check {
-	/* Copy len bytes at off: 0 or -errno, -EUCLEAN beyond the end.  All but roots are
-	 * multiples of 8 bytes. */
+	/* Copy len bytes at off, multiples of 8: 0 or -errno, -EUCLEAN beyond the
+	 * end. */
 	int (*read)(void *src, uint64_t off, void *buf, size_t len);
 	void *src;
 	int fd;			/* to write repairs to; -1: none are made */
@@ -96,7 +97,7 @@ struct check {
 	struct fm_stats stats;
 };
 
-/* --- check.c ----------------------------------------------------------------------- */
+/* --- check.c ----------------------------------------------------------------- */
 
 /* Before and after. */
 int check_begin(struct check *c);
@@ -105,6 +106,8 @@ void check_end(struct check *c);
  * set. */
 void check_run(struct check *c);
 
+/* The check is over: -errno, with words. */
+void check_fail(struct check *c, int rc);
 /* False: it could not be read, and the check is over. */
 bool check_read(struct check *c, uint64_t off, void *buf, size_t len);
 /* Whether the bytes are in the file now; false if no repairs are made. */
@@ -123,14 +126,14 @@ void check_later(struct check *c, uint64_t off, const char *structure,
  * over. */
 void *check_add(struct check *c, struct check_list *list, size_t len);
 
-/* --- checkmeta.c ------------------------------------------------------------------- */
+/* --- checkmeta.c ------------------------------------------------------------- */
 
 /* Lanes, intents, roots and pending pages: claims and refs, in order. */
 void checkmeta_run(struct check *c);
 /* Whether the heap's own extent at off, which nothing claims, may be freed. */
 bool checkmeta_is_lost(struct check *c, uint64_t off);
 
-/* --- checkmend.c --------------------------------------------------------------------- */
+/* --- checkmend.c ------------------------------------------------------------- */
 
 /* The first words of a page of the heap's own at off: what they must be. */
 struct check_head {
@@ -156,9 +159,63 @@ bool checkmend_may_be_page(const struct check *c, uint64_t off, uint32_t npages)
 void checkmend_intents(struct check *c);
 void checkmend_roots(struct check *c);
 
-/* --- checkzone.c ------------------------------------------------------------------- */
+/* --- checkslab.c ------------------------------------------------------------- */
+
+/* The refs before `end`, which the walk of zones has come by, are in no extent but in
+ * `where`; NULL: nobody can know. */
+void checkslab_pass(struct check *c, uint64_t end, const char *where);
+/* Those into the block at [off, off + len), of a run or a huge one. */
+void checkslab_block(struct check *c, uint64_t off, uint64_t len);
+/* The slab whose first page in the zone is p; with the refs into it. */
+void checkslab_run(struct check *c, struct check_zone *z, uint32_t p);
+
+/* --- checktable.c ------------------------------------------------------------ */
+
+/* The next page with an entry, from p on, before `end`; else `end`. */
+static inline uint32_t checktable_next(const struct check_zone *z, uint32_t p,
+				       uint32_t end)
+{
+	while (p < end && z->table[p] == 0)
+		p++;
+	return p;
+}
+
+/* The entries of pages that are the zone's own. */
+void checktable_head(struct check *c, struct check_zone *z);
+/* Where the extents end that are sound if the zone has up to `limit` pages. */
+uint32_t checktable_find_end(const struct check_zone *z, uint32_t limit);
+/* The rest, and the holes; after that the table in memory is sound. */
+void checktable_run(struct check *c, struct check_zone *z);
+
+/* --- checkzone.c ------------------------------------------------------------- */
+
+static inline uint64_t checkzone_base(uint32_t index)
+{
+	return index * FM_ZONE_LEN;
+}
+
+/* Offsets of the zone's header, and of the entry of its page p. */
+static inline uint64_t checkzone_header(uint32_t index)
+{
+	return index == 0 ? FM_ZONE0_HEADER_OFF : checkzone_base(index);
+}
+
+static inline uint64_t checkzone_entry_off(uint32_t index, uint32_t p)
+{
+	return checkzone_base(index) + FM_ZONE_TABLE_OFF + p * sizeof(uint32_t);
+}
+
+/* Pages that the zone can have before the heap ends. */
+static inline uint32_t checkzone_limit(const struct check *c, uint32_t index)
+{
+	uint64_t n = (c->heap_end - checkzone_base(index)) >> FM_PAGE_SHIFT;
+
+	return n < FM_ZONE_NPAGES ? n : FM_ZONE_NPAGES;
+}
 
 void checkzone_run(struct check *c);
+/* The first claim, of those not passed, that is not before off. */
+const struct check_claim *checkzone_claim(struct check *c, uint64_t off);
 /* Where the zones that the directory names end, going by their headers; 0: one of
  * them is not sound.  Reads the directory. */
 uint64_t checkzone_find_end(struct check *c);
@@ -166,6 +223,7 @@ uint64_t checkzone_find_end(struct check *c);
 uint32_t checkzone_entry(struct check *c, uint64_t off);
 /* Call fn for each extent of the heap's own that has so many pages. */
 void checkzone_each_meta(struct check *c, uint32_t npages,
-			 void (*fn)(struct check *c, uint64_t off, void *arg), void *arg);
+			 void (*fn)(struct check *c, uint64_t off, void *arg),
+			 void *arg);
 
 #endif

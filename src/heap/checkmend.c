@@ -9,11 +9,13 @@
  */
 #include <config.h>
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "heap/check.h"
+#include "heap/error.h"
 #include "heap/heap.h"
 #include "heap/judge.h"
 #include "heap/rootscan.h"
@@ -21,7 +23,7 @@
 #define META_ROOTS FM_EXTENT(FM_EXTENT_META, 0, FM_ROOTPAGE_NPAGES)
 #define META_INTENTS FM_EXTENT(FM_EXTENT_META, 0, FM_INTENTS_NPAGES)
 
-/* --- heads ----------------------------------------------------------------------------- */
+/* --- heads ------------------------------------------------------------------- */
 
 struct check_head checkmend_self_head(uint32_t magic, uint64_t off)
 {
@@ -97,12 +99,12 @@ bool checkmend_lost_magic(struct check *c)
 	    memcmp(region, FM_ROOT_MAGIC, sizeof(uint64_t)) == 0)
 		return false;
 	/* Somebody may have been killed making it: there are no slots then. */
-	return region[0] != 0 || memcmp(region + FM_ROOTPAGE_HEAD_LEN - 1,
-					region + FM_ROOTPAGE_HEAD_LEN,
-					FM_APP_LEN - FM_ROOTPAGE_HEAD_LEN) != 0;
+	return region[0] != 0 ||
+	       memcmp(region + FM_ROOTPAGE_HEAD_LEN - 1, region + FM_ROOTPAGE_HEAD_LEN,
+		      FM_APP_LEN - FM_ROOTPAGE_HEAD_LEN) != 0;
 }
 
-/* --- intents ---------------------------------------------------------------------------- */
+/* --- intents ----------------------------------------------------------------- */
 
 static void look_for_intents(struct check *c, uint64_t off, void *arg)
 {
@@ -126,20 +128,21 @@ void checkmend_intents(struct check *c)
 		return;
 	checkzone_each_meta(c, FM_INTENTS_NPAGES, look_for_intents, &found);
 	c->super.intents_off = found;
-	check_damage(c, check_fix64(c, at, found), at, "super", "there is no page of intents"
-		     " at %#" PRIx64, off);
+	check_damage(c, check_fix64(c, at, found), at, "super",
+		     "there is no page of intents at %#" PRIx64,
+		     off);
 }
 
-/* --- the chain of root pages ---------------------------------------------------------------- */
+/* --- the chain of root pages ------------------------------------------------- */
 
 /* Pages of roots that the chain does not lead to. */
 struct stray {
 	uint64_t off, next_off;
-	bool led_to;		/* by another of them */
+	bool led_to; /* by another of them */
 };
 
 struct chain {
-	unsigned char *seen;	/* a bit for each page of the pool: is in the chain */
+	unsigned char *seen; /* a bit for each page of the pool: is in the chain */
 	struct check_list stray;
 };
 
@@ -152,7 +155,8 @@ static int by_off(const void *a, const void *b)
 
 static bool was_seen(const struct chain *chain, uint64_t off)
 {
-	return (chain->seen[off >> FM_PAGE_SHIFT >> 3] >> (off >> FM_PAGE_SHIFT & 7) & 1) != 0;
+	return (chain->seen[off >> FM_PAGE_SHIFT >> 3] >> (off >> FM_PAGE_SHIFT & 7) &
+		1) != 0;
 }
 
 static void look_for_roots(struct check *c, uint64_t off, void *arg)
@@ -162,8 +166,9 @@ static void look_for_roots(struct check *c, uint64_t off, void *arg)
 	struct chain *chain = arg;
 	struct stray *stray;
 
-	if (off == c->super.pending_rootpage_off || off == c->super.pending_intents_off ||
-	    was_seen(chain, off) || checkmend_nright(c, &head) != head.n ||
+	if (off == c->super.pending_rootpage_off ||
+	    off == c->super.pending_intents_off || was_seen(chain, off) ||
+	    checkmend_nright(c, &head) != head.n ||
 	    !check_read(c, off, &page, sizeof(page)))
 		return;
 	stray = check_add(c, &chain->stray, sizeof(*stray));
@@ -199,7 +204,8 @@ static bool is_next(struct check *c, const struct chain *chain, uint64_t off)
 {
 	struct check_head head = checkmend_root_head(off);
 
-	return checkmend_may_be_page(c, off, FM_ROOTPAGE_NPAGES) && !was_seen(chain, off) &&
+	return checkmend_may_be_page(c, off, FM_ROOTPAGE_NPAGES) &&
+	       !was_seen(chain, off) &&
 	       checkmend_linked(c, &head, META_ROOTS, "page of roots");
 }
 
@@ -218,11 +224,12 @@ static bool follow(struct check *c, struct chain *chain, uint64_t *last_off,
 	    memcmp(page.magic, FM_ROOT_MAGIC, sizeof(page.magic)) == 0)
 		checkmend_linked(c, &head, 0, "page of roots");
 	if (checkmend_nright(c, &head) != head.n)
-		return false;		/* the program's own, or nothing */
+		return false; /* the program's own, or nothing */
 	do {
 		if (!check_read(c, off, &page, sizeof(page)))
 			return false;
-		chain->seen[off >> FM_PAGE_SHIFT >> 3] |= 1u << (off >> FM_PAGE_SHIFT & 7);
+		chain->seen[off >> FM_PAGE_SHIFT >> 3] |= 1u
+							  << (off >> FM_PAGE_SHIFT & 7);
 		*last_off = off;
 		off = page.next_off;
 	} while (off != 0 && is_next(c, chain, off));
@@ -236,13 +243,16 @@ void checkmend_roots(struct check *c)
 	struct chain chain = { .seen = calloc(c->heap_end / FM_PAGE_LEN / 8 + 1, 1) };
 	uint64_t last_off = 0, next_off = 0, first, at;
 
-	if (chain.seen != NULL && follow(c, &chain, &last_off, &next_off)) {
+	if (chain.seen == NULL)
+		check_fail(c, err_sys(ENOMEM, "memory for a chain of pages"));
+	else if (follow(c, &chain, &last_off, &next_off)) {
 		checkzone_each_meta(c, FM_ROOTPAGE_NPAGES, look_for_roots, &chain);
 		first = first_stray(&chain);
 		at = last_off + offsetof(struct fm_rootpage_disk, next_off);
 		if (first != next_off && (first != 0 || chain.stray.n == 0))
 			check_damage(c, check_fix64(c, at, first), at, "page of roots",
-				     "it leads to %#" PRIx64 ", and should to %#" PRIx64,
+				     "it leads to %#" PRIx64 ", and should to %#"
+				     PRIx64,
 				     next_off, first);
 	}
 	free(chain.seen);

@@ -12,7 +12,7 @@
 
 #define MIB (1ull << 20)
 
-/* --- checking ---------------------------------------------------------------------- */
+/* --- checking ---------------------------------------------------------------- */
 
 static void make_pool(void)
 {
@@ -27,7 +27,7 @@ static void make_pool(void)
 	assert_int_equal(fmalloc_close(fi), 0);
 }
 
-/* The two bytes at which doc/format.md has the directory entry of zone 0, which is 0. */
+/* doc/format.md has the directory entry of zone 0 there, which is 0. */
 static void damage(void)
 {
 	file_write(P, 16384, "\1", 1);
@@ -199,7 +199,7 @@ static void cut_pool_is_no_trap(void **state)
 	}
 }
 
-/* --- figures ------------------------------------------------------------------------ */
+/* --- figures ----------------------------------------------------------------- */
 
 static struct fm_stats stats_of(struct fm_info *fi)
 {
@@ -376,8 +376,8 @@ static void stat_beside_other_threads(void **state)
 		assert_int_equal(pthread_create(&thread[i], NULL, churn, fi), 0);
 	for (i = 0; i < 200; i++) {
 		s = stats_of(fi);
-		/* The block that nobody touches; and of each thread one at a time, which
-		 * may be seen where it is and where it was. */
+		/* The block that nobody touches; and of each thread one at a time,
+		 * which may be seen where it is and where it was. */
 		assert_in_range(s.nlive, 1, 100);
 		assert_true(s.run_len >= 5000000);
 	}

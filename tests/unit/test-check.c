@@ -55,7 +55,7 @@ int __wrap_msync(void *mem, size_t len, int flags)
 	return 0;
 }
 
-/* --- a pool with everything in it --------------------------------------------------- */
+/* --- a pool with everything in it -------------------------------------------- */
 
 /* Offsets in it. */
 static struct {
@@ -161,7 +161,7 @@ static void expect_contents(void)
 	assert_int_equal(fmalloc_close(fi), 0);
 }
 
-/* --- where things are ----------------------------------------------------------------- */
+/* --- where things are -------------------------------------------------------- */
 
 static uint64_t zone_of(uint64_t off)
 {
@@ -249,7 +249,7 @@ static uint64_t copy_root(int more_seq, bool sound)
 	return to;
 }
 
-/* --- one thing wrong: returns where ---------------------------------------------------- */
+/* --- one thing wrong: returns where ------------------------------------------ */
 
 static uint64_t nothing(void)
 {
@@ -702,15 +702,15 @@ static uint64_t root_of_free_block(void)
 	return off;
 }
 
-/* --- each of them ------------------------------------------------------------------------ */
+/* --- each of them ------------------------------------------------------------ */
 
 enum outcome { GOOD, NOTE, KEPT_NOTE, REPAIRED, LEFT };
 
 static const struct {
 	const char *name;
 	uint64_t (*damage)(void);
-	enum outcome outcome;	/* KEPT_NOTE: there is nothing to repair; LEFT: it cannot
-				 * be */
+	enum outcome outcome;	/* KEPT_NOTE: there is nothing to repair; LEFT: it
+				 * cannot be */
 	const char *structure;
 } rows[] = {
 #define ROW(fn, outcome, structure) { #fn, fn, outcome, structure }
@@ -806,7 +806,8 @@ static int listen(const struct fm_finding *f, void *arg)
 		said->ndamage++;
 	said->nrepaired += f->repaired;
 	snprintf(said->text + n, sizeof(said->text) - n, "%#llx: %s: %s (%d %d)\n",
-		 (unsigned long long)f->off, f->structure, f->what, f->level, f->repaired);
+		 (unsigned long long)f->off, f->structure, f->what, f->level,
+		 f->repaired);
 	return 0;
 }
 
@@ -853,7 +854,8 @@ static void expect_repaired(size_t row)
 	rc = check(0, 0, NULL, &said);
 	if (outcome == LEFT ? rc != -1 || said.ndamage == 0 :
 	    rc != 0 || said.ndamage != 0 || said.nnotes != (outcome == KEPT_NOTE))
-		fail_msg("%s: after the repair: %d:\n%s", rows[row].name, rc, said.text);
+		fail_msg("%s: after the repair: %d:\n%s", rows[row].name, rc,
+			 said.text);
 	if (outcome != LEFT)
 		expect_contents();
 }
@@ -873,7 +875,7 @@ static void damage_is_found_and_repaired(void **state)
 	}
 }
 
-/* --- a repair that is killed --------------------------------------------------------------- */
+/* --- a repair that is killed ------------------------------------------------- */
 
 static void repair(void *arg)
 {
@@ -901,7 +903,8 @@ static void a_killed_repair_is_finished(void **state)
 			status = child_wait(child_start(repair, &n));
 			assert_true(status == 0 || status == SIGKILL);
 			nkilled += status != 0;
-			assert_int_equal(fm_check_each(P, FM_CHECK_REPAIR, NULL, NULL), 0);
+			if (fm_check_each(P, FM_CHECK_REPAIR, NULL, NULL) != 0)
+				fail_msg("%s", fm_errmsg());
 			assert_int_equal(fm_check(P), 0);
 			expect_contents();
 		}
@@ -909,7 +912,7 @@ static void a_killed_repair_is_finished(void **state)
 	assert_true(nkilled >= 8);
 }
 
-/* --- pools of version 0.1 ------------------------------------------------------------------- */
+/* --- pools of version 0.1 ---------------------------------------------------- */
 
 static void unpack(void)
 {

@@ -14,6 +14,7 @@
 
 #include <fmalloc.h>
 
+#include "heap/inspect.h"
 #include "unit/checkpool.h"
 
 #define NSLOTS 400
@@ -112,16 +113,34 @@ static void work(void *arg)
 	}
 }
 
+/* The two checkers see the same pool. */
+static void compare_checks(const struct checked_pool *pool)
+{
+	int fd = open(P, O_RDONLY | O_CLOEXEC);
+	struct fm_stats stats;
+	uint64_t len = 0;
+	size_t i;
+
+	if (fm_check(P) != 0)
+		fail_msg("after %d kills: %s", round_number, fm_errmsg());
+	assert_int_equal(stat_file(fd, &stats), 0);
+	close(fd);
+	for (i = 0; i < pool->nblocks; i++)
+		len += pool->blocks[i].len;
+	assert_int_equal(stats.nlive, pool->nblocks);
+	assert_int_equal(stats.live_len, len);
+	assert_int_equal(stats.meta_len, pool->meta_len);
+}
+
 static void check_blocks(void)
 {
 	struct checked_pool pool;
 	const struct checked_block *b;
 	size_t n = 0, i;
 
-	if (fm_check(P) != 0)
-		fail_msg("%s", fm_errmsg());
 	if (checkpool_file(P, &pool) < 0)
 		fail_msg("after %d kills: %s", round_number, pool.why);
+	compare_checks(&pool);
 	for (i = 0; i < NSLOTS; i++) {
 		if (rec->slot[i].off == 0)
 			continue;

@@ -146,8 +146,8 @@ bool check_fix(struct check *c, uint64_t off, const void *buf, size_t len)
 		n = pwrite(c->fd, buf, len, off);
 	while (n < 0 && errno == EINTR);
 	if (n != (ssize_t)len)
-		check_fail(c,
-		     err_sys(n < 0 ? errno : ENOSPC, "write at offset %" PRIu64, off));
+		check_fail(c, err_sys(n < 0 ? errno : ENOSPC,
+				      "write at offset %" PRIu64, off));
 	c->changed = true;
 	return n == (ssize_t)len;
 }
@@ -269,7 +269,8 @@ static void check_super(struct check *c)
 
 	if (c->file_len < sizeof(c->super)) {
 		check_fail(c, err_set(EINVAL, "it is not a pool (%s)",
-				c->file_len == 0 ? "it is empty" : "it is too short"));
+				      c->file_len == 0 ? "it is empty"
+						       : "it is too short"));
 		return;
 	}
 	if (!check_read(c, 0, &c->super, sizeof(c->super)))
@@ -280,10 +281,9 @@ static void check_super(struct check *c)
 	c->tiny = (c->super.compat & FM_COMPAT_TINY) != 0;
 	if (!c->stopped && c->fd >= 0 &&
 	    (c->super.ro_compat & ~FM_RO_COMPAT_KNOWN) != 0)
-		check_fail(c, err_set(EROFS,
-				"the pool has features that this library may only read"
-				" (ro_compat bits %#" PRIx64 ")",
-				c->super.ro_compat & ~FM_RO_COMPAT_KNOWN));
+		check_fail(c, err_set(EROFS, "the pool has features that this library"
+				      " may only read (ro_compat bits %#" PRIx64 ")",
+				      c->super.ro_compat & ~FM_RO_COMPAT_KNOWN));
 	if (!c->stopped)
 		check_heap_end(c);
 }

@@ -133,8 +133,8 @@ static void check_end_entries(struct check *c, struct check_zone *z)
 
 	if (end > z->npages) {
 		check_damage(c, check_fix32(c, off, end), off, "zone header",
-			     "npages_reserved is %" PRIu32 ", but the zone's extents end"
-			     " at %" PRIu32, z->npages, end);
+			     "npages_reserved is %" PRIu32 ", but extents end at %"
+			     PRIu32, z->npages, end);
 		z->npages = end;
 	}
 	for (p = checktable_next(z, z->npages, FM_ZONE_NPAGES); p < FM_ZONE_NPAGES;

@@ -12,7 +12,6 @@
 #include <string.h>
 
 #include "heap/check.h"
-#include "heap/error.h"
 #include "heap/heap.h"
 #include "heap/judge.h"
 #include "heap/rootscan.h"
@@ -279,18 +278,22 @@ static void check_root_slots(struct check *c)
 	}
 }
 
+static int read_roots(void *src, uint64_t off, void *buf, size_t len)
+{
+	return check_read(src, off, buf, len) ? 0 : -EIO;
+}
+
 static void check_roots(struct check *c)
 {
 	struct rootscan scan = {
-		.read = c->read,
-		.src = c->src,
+		.read = read_roots,
+		.src = c,
 		.heap_end = c->heap_end,
 		.slot = found_slot,
 		.page = found_page,
 		.fault = found_fault,
 		.arg = c,
 	};
-	int rc;
 
 	if (c->fd >= 0)
 		checkmend_roots(c);
@@ -298,11 +301,9 @@ static void check_roots(struct check *c)
 		c->all_claimed = false;
 		check_damage(c, false, FM_APP_OFF, rootpage_words, "no magic number");
 	}
-	if (c->stopped)
-		return;
-	rc = rootscan_run(&scan);
-	if (rc < 0 && rc != -EEXIST && rc != -EUCLEAN && !c->stopped)
-		check_damage(c, false, FM_APP_OFF, rootpage_words, "%s", err_words());
+	/* What is wrong has been told then. */
+	if (!c->stopped)
+		rootscan_run(&scan);
 	check_root_slots(c);
 }
 

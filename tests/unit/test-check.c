@@ -37,6 +37,18 @@ ssize_t __wrap_pwrite(int fd, const void *buf, size_t n, off_t off)
 	return __real_pwrite(fd, buf, n, off);
 }
 
+static int reads_left = -1;	/* before the file is cut; -1: it is not */
+
+ssize_t __real_pread(int fd, void *buf, size_t n, off_t off);
+ssize_t __wrap_pread(int fd, void *buf, size_t n, off_t off);
+
+ssize_t __wrap_pread(int fd, void *buf, size_t n, off_t off)
+{
+	if (reads_left >= 0 && reads_left-- == 0)
+		assert_int_equal(truncate(P, 5000), 0);
+	return __real_pread(fd, buf, n, off);
+}
+
 /* What is on the disk is not what is tested here, and would be waited for. */
 int __wrap_fsync(int fd);
 int __wrap_msync(void *mem, size_t len, int flags);
@@ -912,6 +924,33 @@ static void a_killed_repair_is_finished(void **state)
 	assert_true(nkilled >= 8);
 }
 
+/* --- a file that is cut ---------------------------------------------------------- */
+
+/* Whenever it happens: an error, and no signal. */
+static void a_file_that_is_cut_meanwhile_is_no_trap(void **state)
+{
+	int n, rc, ncut = 0, nlate = 0;
+
+	(void)state;
+	make_pool();
+	file_copy(P, "whole");
+	for (n = 0; n < 200; n++) {
+		reads_left = n;
+		rc = fm_check(P);
+		if (reads_left >= 0)
+			break;		/* it was over before */
+		assert_true(rc == 0 || errno == EUCLEAN || errno == EBUSY);
+		ncut += rc != 0;
+		nlate += rc == 0;
+		reads_left = -1;
+		file_copy("whole", P);
+	}
+	reads_left = -1;
+	assert_true(n < 200 && ncut > 20);
+	/* The last look at the writer comes when the length has been compared. */
+	assert_in_range(nlate, 0, 1);
+}
+
 /* --- pools of version 0.1 ---------------------------------------------------- */
 
 static void unpack(void)
@@ -980,6 +1019,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		scratch_test(damage_is_found_and_repaired),
 		scratch_test(a_killed_repair_is_finished),
+		scratch_test(a_file_that_is_cut_meanwhile_is_no_trap),
 		scratch_test(a_pool_of_0_1_is_good),
 		scratch_test(damaged_lanes_are_found),
 		scratch_test(a_chain_of_lanes_that_breaks_is_left),

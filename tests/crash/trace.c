@@ -16,6 +16,7 @@
 #include "crash/trace.h"
 
 #define PAGE 4096u
+#define PART 64u
 #define TRAP_FLAG 0x100		/* of the flags register: stop after an instruction */
 #define TRACED_LEN (UINT64_C(512) << 20)
 
@@ -161,10 +162,11 @@ static bool is_traced(const unsigned char *to)
 	       to < tr.base + TRACED_LEN;
 }
 
-/* The part of [at, len) that is to be stored together. */
+/* The part of [at, len) that is to be stored together: short, so that libc does not
+ * come to think of instructions that store single bytes. */
 static size_t part(size_t at, size_t len)
 {
-	return len - at < PAGE ? len - at : PAGE;
+	return len - at < PART ? len - at : PART;
 }
 
 static bool all_are(const unsigned char *mem, unsigned char c, size_t len)

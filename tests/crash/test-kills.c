@@ -10,6 +10,7 @@
 #include "scratch.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <sys/mman.h>
 
@@ -17,6 +18,7 @@
 
 #define NTHREADS 5
 #define FRESH_EVERY 40	/* kills */
+#define NLANES 255
 
 static struct {
 	struct journal *j;
@@ -27,6 +29,7 @@ static struct {
 
 static struct fm_info *fi;	/* of the child */
 static bool in_use[NSLOTS];	/* by a thread of the child; atomic */
+static sem_t idle_ready;
 
 /* --- the program that is killed ------------------------------------------------- */
 
@@ -87,6 +90,32 @@ static void *work(void *arg)
 	return NULL;
 }
 
+/* A thread that has a lane and does nothing with it. */
+static void *idle(void *arg)
+{
+	ffree(fmalloc_in(fi, 100));
+	sem_post(&idle_ready);
+	pause();
+	return arg;
+}
+
+/* So many threads that those that come after have no lanes, nor intents, of their
+ * own. */
+static void make_crowd(void)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+	int i;
+
+	sem_init(&idle_ready, 0, 0);
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 1 << 17);
+	for (i = 0; i < NLANES; i++)
+		child_check(pthread_create(&thread, &attr, idle, NULL) == 0);
+	for (i = 0; i < NLANES; i++)
+		sem_wait(&idle_ready);
+}
+
 static void program(void *arg)
 {
 	uint64_t seed = *(uint64_t *)arg;
@@ -96,6 +125,8 @@ static void program(void *arg)
 	fi = fmalloc_init(P, NULL);
 	child_check(fi != NULL);
 	child_check(run.j->anchor_off != 0 || journal_anchor(run.j, fi));
+	if (rnd(&seed) % 16 == 0)
+		make_crowd();
 	for (i = 0; i < NTHREADS; i++)
 		child_check(pthread_create(&thread[i], NULL, work,
 					   (void *)(uintptr_t)rnd(&seed)) == 0);

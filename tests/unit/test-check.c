@@ -16,6 +16,7 @@
 #include "heap/heap.h"
 #include "heap/judge.h"
 #include "heap/rootscan.h"
+#include "unit/poke.h"
 
 #define MIB (1ull << 20)
 #define SUPER(field) offsetof(struct fm_super_disk, field)
@@ -88,14 +89,6 @@ static uint64_t make_root(struct fm_info *fi, const char *name, size_t size)
 	memset(p, (int)(size % 251), size < MIB ? size : MIB);
 	assert_int_equal(fm_root_set(fi, name, p, "bytes"), 0);
 	return off_of(fi, p);
-}
-
-static uint64_t get64(uint64_t off)
-{
-	uint64_t v;
-
-	file_read(P, off, &v, sizeof(v));
-	return v;
 }
 
 static void make_pool(void)
@@ -205,34 +198,6 @@ static uint64_t bitmap_off(uint64_t off)
 {
 	return (off & ~(FM_ZONE_LEN - 1)) + FM_ZONE_BITMAP_OFF +
 	       off % FM_ZONE_LEN / FM_SLAB_LEN * FM_BITMAP_LEN;
-}
-
-static void put(uint64_t off, const void *bytes, size_t len)
-{
-	file_write(P, off, bytes, len);
-}
-
-static void put16(uint64_t off, uint16_t v)
-{
-	put(off, &v, sizeof(v));
-}
-
-static void put32(uint64_t off, uint32_t v)
-{
-	put(off, &v, sizeof(v));
-}
-
-static void put64(uint64_t off, uint64_t v)
-{
-	put(off, &v, sizeof(v));
-}
-
-static uint32_t get32(uint64_t off)
-{
-	uint32_t v;
-
-	file_read(P, off, &v, sizeof(v));
-	return v;
 }
 
 /* A free page, not aligned as a slab is, with 8 more behind it. */
@@ -953,21 +918,12 @@ static void a_file_that_is_cut_meanwhile_is_no_trap(void **state)
 
 /* --- pools of version 0.1 ---------------------------------------------------- */
 
-static void unpack(void)
-{
-	char cmd[512];
-
-	snprintf(cmd, sizeof(cmd), "gzip -dc '%s/tests/data/pool-0.1-killed.gz' >%s",
-		 getenv("SRCDIR"), P);
-	assert_int_equal(system(cmd), 0);
-}
-
 static void a_pool_of_0_1_is_good(void **state)
 {
 	struct said said;
 
 	(void)state;
-	unpack();
+	unpack("pool-0.1-killed.gz");
 	assert_int_equal(check(0, SUPER(lanes_off), "super", &said), 0);
 	assert_int_equal(said.level, FM_FINDING_NOTE);
 	assert_int_equal(check(FM_CHECK_REPAIR, 0, NULL, &said), 0);
@@ -981,7 +937,7 @@ static void damaged_lanes_are_found(void **state)
 	struct said said;
 
 	(void)state;
-	unpack();
+	unpack("pool-0.1-killed.gz");
 	lane = get64(SUPER(lanes_off));
 	mag = lane + offsetof(struct fm_lane_disk, magazine[3]);
 	put32(mag, 64);
@@ -1005,7 +961,7 @@ static void a_chain_of_lanes_that_breaks_is_left(void **state)
 	struct said said;
 
 	(void)state;
-	unpack();
+	unpack("pool-0.1-killed.gz");
 	next = get64(SUPER(lanes_off)) + offsetof(struct fm_lane_disk, next_off);
 	put64(next, 4097);
 	assert_int_equal(check(0, next, "lane", &said), -1);

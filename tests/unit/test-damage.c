@@ -18,6 +18,7 @@
 #include "common/crc32c.h"
 #include "heap/inspect.h"
 #include "heap/layout.h"
+#include "unit/poke.h"
 
 #define MIB (1ull << 20)
 #define SUPER(field) offsetof(struct fm_super_disk, field)
@@ -41,26 +42,6 @@ static void make_pool(const char *path)
 	assert_non_null(fmalloc_in(fi, 60 * MIB));
 	assert_non_null(fmalloc_in(fi, 60 * MIB));
 	assert_int_equal(fmalloc_close(fi), 0);
-}
-
-static void put(uint64_t off, const void *bytes, size_t len)
-{
-	file_write(P, off, bytes, len);
-}
-
-static void put16(uint64_t off, uint16_t v)
-{
-	put(off, &v, sizeof(v));
-}
-
-static void put32(uint64_t off, uint32_t v)
-{
-	put(off, &v, sizeof(v));
-}
-
-static void put64(uint64_t off, uint64_t v)
-{
-	put(off, &v, sizeof(v));
 }
 
 /* Make the checksum of the super right again. */

@@ -12,21 +12,13 @@
 
 #include "heap/heap.h"
 #include "unit/checkpool.h"
+#include "unit/poke.h"
 
 #define NBLOCKS 200
 
 struct entry {
 	uint64_t off, len, fill;
 };
-
-static void unpack(const char *name)
-{
-	char cmd[512];
-
-	snprintf(cmd, sizeof(cmd), "gzip -dc '%s/tests/data/%s' >%s",
-		 getenv("SRCDIR"), name, P);
-	assert_int_equal(system(cmd), 0);
-}
 
 static void check_blocks(struct fm_info *fi, const struct entry *table)
 {
@@ -113,19 +105,6 @@ static void a_killed_pool_of_0_1_is_taken_over(void **state)
 }
 
 /* Offsets of the format, not of these sources. */
-static void put64(uint64_t off, uint64_t value)
-{
-	file_write(P, off, &value, sizeof(value));
-}
-
-static uint64_t get64(uint64_t off)
-{
-	uint64_t value;
-
-	file_read(P, off, &value, sizeof(value));
-	return value;
-}
-
 static void open_and_use(void *arg)
 {
 	struct fm_info *fi = fmalloc_open(P, 0, NULL);

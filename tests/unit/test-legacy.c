@@ -104,7 +104,6 @@ static void a_killed_pool_of_0_1_is_taken_over(void **state)
 	assert_allocated(1);
 }
 
-/* Offsets of the format, not of these sources. */
 static void open_and_use(void *arg)
 {
 	struct fm_info *fi = fmalloc_open(P, 0, NULL);

@@ -251,7 +251,8 @@ void map_give_back(struct fm_heap *h, uint64_t off, uint64_t len);
 /* Let the file end at len, less than it has. */
 int map_cut(int fd, uint64_t len);
 
-/* The mapping once more, which map_freeze() takes from. */
+/* The mapping once more, which map_freeze() takes from.  If need be both get shorter:
+ * nothing is allocated yet. */
 int map_shadow(struct fm_heap *h);
 /* Let the first len bytes be private from now on, with what they are. */
 int map_freeze(struct fm_heap *h, uint64_t len);

@@ -352,11 +352,16 @@ int map_cut(int fd, uint64_t len)
 
 int map_shadow(struct fm_heap *h)
 {
-	void *mem = mmap(NULL, h->map_len, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_NORESERVE, h->fd, 0);
+	void *mem;
 
-	if (mem == MAP_FAILED)
-		return err_sys(errno, "mmap of %" PRIu64 " bytes", h->map_len);
+	/* Under ulimit -v it may be too much that the pool has the most it can have. */
+	while ((mem = mmap(NULL, h->map_len, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_NORESERVE, h->fd, 0)) == MAP_FAILED) {
+		if (errno != ENOMEM || h->map_len / 2 < 2 * FM_ZONE_LEN)
+			return err_sys(errno, "mmap of %" PRIu64 " bytes", h->map_len);
+		h->map_len /= 2;
+		munmap(h->base + h->map_len, h->map_len);
+	}
 	h->shadow = mem;
 	return 0;
 }

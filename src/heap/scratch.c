@@ -103,10 +103,10 @@ int scratch_open(int fd, const char *name, const char *dir, struct fm_heap **out
 		close(fd);
 		return rc;
 	}
+	rc = map_shadow(h);
 	h->file_len = h->map_len;
-	rc = lengthen(fd, &h->file_len);
 	if (rc == 0)
-		rc = map_shadow(h);
+		rc = lengthen(fd, &h->file_len);
 	if (rc < 0) {
 		pool_close(h);
 		return rc;

@@ -176,9 +176,10 @@ void registry_each(void (*fn)(struct fm_heap *h))
 /* --- fork and exit --------------------------------------------------------- */
 
 /*
- * The pool stays the parent's, unless it is the memory of both.  The child gives up its share of the open file
- * description, or the writer lock would outlive the parent; the parent still
- * has it, so closing releases nothing.  (The mapping has one of its own.)
+ * The pool stays the parent's, unless it is the memory of both.  The child gives up
+ * its share of the open file description, or the writer lock would outlive the
+ * parent; the parent still has it, so closing releases nothing.  (The mapping has one
+ * of its own.)
  */
 static void disown(struct fm_heap *h)
 {

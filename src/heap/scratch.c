@@ -175,8 +175,8 @@ void scratch_after_fork(struct fm_heap *h)
  * parent's memory. */
 static void give_up(void)
 {
-	static const char words[] = "fmalloc: a child of fork() cannot have memory of its"
-				    " own\n";
+	static const char words[] = "fmalloc: a child of fork() cannot have memory of"
+				    " its own\n";
 
 	_exit(write(STDERR_FILENO, words, sizeof(words) - 1) < 0 ? 126 : 125);
 }

@@ -141,7 +141,7 @@ static int open_unnamed(char **env)
 
 __attribute__((constructor)) static void start(int argc, char **argv, char **env)
 {
-	const char *path = get(env, POOL_VAR);
+	const char *path = get(env, POOL_VAR), *name = path != NULL ? path : dir;
 	int fd, saved = errno;
 	struct fm_heap *h;
 
@@ -150,8 +150,8 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	if (path != NULL)
 		set_dir_of(path);
 	fd = path != NULL ? open_named(path) : open_unnamed(env);
-	if (scratch_open(fd, path != NULL ? path : dir, dir, &h) < 0)
-		refuse("cannot make a pool in ", path != NULL ? path : dir, err_words());
+	if (scratch_open(fd, name, dir, &h) < 0)
+		refuse("cannot make a pool in ", name, err_words());
 	fmalloc_set_target(&h->info);
 	open_done = true;
 	if (path != NULL)

@@ -78,11 +78,13 @@ static int served(const char *path)
 	NEED(f != NULL);
 	while (!found && fgets(line, sizeof(line), f) != NULL) {
 		file[0] = '\0';
-		NEED(sscanf(line, "%lx-%lx %*s %*s %*s %*s %4095s", &from, &to, file) >= 2);
+		NEED(sscanf(line, "%lx-%lx %*s %*s %*s %*s %4095s", &from, &to,
+			    file) >= 2);
 		found = at >= from && at < to;
 	}
 	if (!found || strncmp(file, path, strlen(path)) != 0) {
-		fprintf(stderr, "heap-user: memory is of '%s'\n", found ? file : "nothing");
+		fprintf(stderr, "heap-user: memory is of '%s'\n",
+			found ? file : "nothing");
 		return 1;
 	}
 	return 0;
@@ -174,7 +176,8 @@ static void alignment(void)
 	size_t align;
 
 	for (align = sizeof(void *); align <= 4 * MIB; align *= 2) {
-		NEED(posix_memalign(&mem, align, 100) == 0 && (uintptr_t)mem % align == 0);
+		NEED(posix_memalign(&mem, align, 100) == 0);
+		NEED((uintptr_t)mem % align == 0);
 		memset(mem, 1, 100);
 		free(mem);
 		mem = aligned_alloc(align, align);
@@ -189,7 +192,8 @@ static void alignment(void)
 	NEED(mem != NULL && (uintptr_t)mem % 4096 == 0);
 	free(mem);
 	mem = pvalloc(5000);
-	NEED(mem != NULL && (uintptr_t)mem % 4096 == 0 && malloc_usable_size(mem) >= 8192);
+	NEED(mem != NULL && (uintptr_t)mem % 4096 == 0);
+	NEED(malloc_usable_size(mem) >= 8192);
 	free(mem);
 	mem = memalign(48, 10);		/* the next power of two */
 	NEED(mem != NULL && (uintptr_t)mem % 64 == 0);
@@ -483,7 +487,8 @@ static void with_threads(void *(*fn)(void *), void (*once)(int), int nrounds)
 	int i;
 
 	for (i = 0; i < 2; i++)
-		NEED(pthread_create(&thread[i], NULL, fn, (void *)(uintptr_t)(i + 5)) == 0);
+		NEED(pthread_create(&thread[i], NULL, fn,
+				    (void *)(uintptr_t)(i + 5)) == 0);
 	for (i = 0; i < nrounds; i++)
 		once(i % 20);
 	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);

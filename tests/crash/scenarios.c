@@ -604,6 +604,54 @@ static void into_shared_briefly(void)
 	helper_do(&crowd[NLANES - 1], into_shared_briefly_now);
 }
 
+/* The blocks of a slab of class 0 that has no second bitmap: the first is the one of
+ * a pointer, the slots of the others are these. */
+static int of_old_slab[NPLAIN], nof_old_slab;
+
+static void with_old_slab(void)
+{
+	uint64_t slab = 0;
+	int i;
+
+	open_pool();
+	for (i = 0; i < 200; i++) {
+		struct slot *s = &journal->slot[i];
+
+		if (s->size > 16 || (slab != 0 && s->off / FM_SLAB_LEN != slab))
+			continue;
+		if (slab != 0) {
+			of_old_slab[nof_old_slab++] = i;
+			continue;
+		}
+		slab = s->off / FM_SLAB_LEN;
+		*(uint64_t *)((char *)pool->mem + journal->anchor_off) = s->off;
+		journal->slot[INTO_SLOT] = *s;
+		s->state = EMPTY;
+	}
+	child_check(nof_old_slab > 0);
+	/* So that the slab's pages are the first to be had. */
+	for (i = 210; i < 290; i++)
+		alloc(i, 60 * KIB);
+}
+
+static void into_frees_of_old_slabs(void)
+{
+	release(INTO_SLOT);
+}
+
+/* The slab goes with its last block, and its pages are had again: by slabs that have
+ * a block where the one of the pointer was. */
+static void rest_of_old_slab(void)
+{
+	static const size_t size[] = { 512, 256, 128, 64 };
+	int i;
+
+	for (i = 0; i < nof_old_slab; i++)
+		release(of_old_slab[i]);
+	for (i = 0; i < 4; i++)
+		alloc_some(300 + 20 * i, 12, size[i]);
+}
+
 #define N(fn, ...) { .name = #fn, .run = fn, __VA_ARGS__ }
 
 const struct scenario scenarios[] = {
@@ -642,6 +690,8 @@ const struct scenario pairs[] = {
 	N(end_of_the_helper, .setup = with_helper, .between = free_and_take),
 	N(roots_and_objects, .setup = open_pool, .between = other_roots),
 	N(into_shared_briefly, .setup = with_crowd, .between = shared_too),
+	N(into_frees_of_old_slabs, .before = unpack_old, .setup = with_old_slab,
+	  .between = rest_of_old_slab),
 	{ .name = NULL },
 };
 

@@ -314,9 +314,14 @@ static void run_before(void *arg)
 	kill(getpid(), SIGKILL);
 }
 
-static void *be_other(void *arg)
+void bench_other(void)
 {
 	is_other = true;
+}
+
+static void *be_other(void *arg)
+{
+	bench_other();
 	b.other_tid = gettid();
 	if (b.s->prepare != NULL)
 		b.s->prepare();

@@ -53,6 +53,8 @@ extern struct fm_info *pool;
 extern struct journal *journal;
 extern const char *pool_path;
 
+/* What the calling thread does from now on is s->between. */
+void bench_other(void);
 bool bench_open(void);
 void bench_close(void);
 

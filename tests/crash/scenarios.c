@@ -581,6 +581,18 @@ static void other_roots(void)
 	release(INTO_SLOT);
 }
 
+/* The owner of the slabs ends, and the other has them. */
+static void owner_ends(void)
+{
+	helper_do(&helper, bench_other);
+	helper.fn = NULL;
+	sem_post(&helper.go);
+	/* Not by waiting for it, which would be the first thread's turn. */
+	while (pthread_tryjoin_np(helper.thread, NULL) != 0)
+		usleep(100);
+	take_all();
+}
+
 /* Neither of two has a lane. */
 static void shared_too(void)
 {
@@ -687,6 +699,8 @@ const struct scenario pairs[] = {
 	  .run = into_frees_of_the_others, .between = take_all },
 	N(into_of_all_kinds, .setup = open_pool, .between = take_all),
 	N(pages_and_holes, .setup = open_pool, .between = take_pages),
+	{ .name = "into_frees_while_the_owner_ends", .setup = with_helper_into,
+	  .run = into_frees_of_the_others, .between = owner_ends },
 	N(end_of_the_helper, .setup = with_helper, .between = free_and_take),
 	N(roots_and_objects, .setup = open_pool, .between = other_roots),
 	N(into_shared_briefly, .setup = with_crowd, .between = shared_too),

@@ -115,7 +115,7 @@ bool slot_alloc(struct journal *j, struct fm_info *fi, int i, size_t size, size_
 {
 	void *mem;
 
-	j->ncalls++;
+	__atomic_fetch_add(&j->ncalls, 1, __ATOMIC_RELAXED);
 	if (journal_kind(i) == NAME)
 		return set_name(j, fi, i, size);
 	store(&j->slot[i].state, ALLOCATING);
@@ -133,7 +133,7 @@ bool slot_resize(struct journal *j, struct fm_info *fi, int i, size_t size)
 	struct slot *s = &j->slot[i];
 	char *mem = (char *)fi->mem + s->off;
 
-	j->ncalls++;
+	__atomic_fetch_add(&j->ncalls, 1, __ATOMIC_RELAXED);
 	if (journal_kind(i) == NAME)
 		return set_name(j, fi, i, size);
 	store(&s->state, RESIZING);
@@ -174,7 +174,7 @@ static bool call_free(struct journal *j, struct fm_info *fi, int i)
 
 bool slot_free(struct journal *j, struct fm_info *fi, int i)
 {
-	j->ncalls++;
+	__atomic_fetch_add(&j->ncalls, 1, __ATOMIC_RELAXED);
 	store(&j->slot[i].state, FREEING);
 	if (!call_free(j, fi, i))
 		return false;

@@ -196,8 +196,8 @@ static void ask_judge(const struct change *c)
 {
 	static const char *const name[NREGIONS] = {
 		"elsewhere", "heap_end", "pending", "intents_off", "where_off", "value",
-		"new_off", "old_off", "zone header", "directory", "table", "first bitmap",
-		"second bitmap", "state of a root", "root", "pointer",
+		"new_off", "old_off", "zone header", "directory", "table",
+		"first bitmap", "second bitmap", "state of a root", "root", "pointer",
 	};
 	struct verdict *v = &b.desk->verdict;
 	char byte = 0;
@@ -205,8 +205,8 @@ static void ask_judge(const struct change *c)
 	b.desk->rc = -1;
 	if (write(b.ask, &byte, 1) != 1 || read(b.answer, &byte, 1) != 1) {
 		v->nbad++;
-		snprintf(v->why, sizeof(v->why), "%s, change %" PRIu64 ": %s", b.s->name,
-			 c->number, b.desk->why);
+		snprintf(v->why, sizeof(v->why), "%s, change %" PRIu64 ": %s",
+			 b.s->name, c->number, b.desk->why);
 		_exit(98);
 	}
 	v->njudged++;
@@ -299,7 +299,8 @@ static void at_change(const struct change *c)
 bool bench_open(void)
 {
 	pool = fmalloc_init(pool_path, NULL);
-	return pool != NULL && (journal->anchor_off != 0 || journal_anchor(journal, pool));
+	return pool != NULL &&
+	       (journal->anchor_off != 0 || journal_anchor(journal, pool));
 }
 
 void bench_close(void)

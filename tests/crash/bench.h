@@ -31,8 +31,8 @@ struct scenario {
 /* Where in the pool a store is. */
 enum region {
 	ELSEWHERE, HEAP_END, PENDING, INTENTS_OFF, INTENT_WHERE, INTENT_VALUE,
-	INTENT_NEW, INTENT_OLD, ZONE_HEADER, DIRECTORY, TABLE, FIRST, SECOND, SLOT_STATE,
-	SLOT_REST, POINTER, NREGIONS
+	INTENT_NEW, INTENT_OLD, ZONE_HEADER, DIRECTORY, TABLE, FIRST, SECOND,
+	SLOT_STATE, SLOT_REST, POINTER, NREGIONS
 };
 
 /* A bug: before a store into `early` the last one into `late` is not made yet. */

@@ -54,9 +54,11 @@ static void own(struct fm_info *fi, struct journal *j, int i, void *mem, size_t 
 	store(&s->state, OWN);
 }
 
-static FM_PTR(char) *pointer_of(const struct journal *j, const struct fm_info *fi, int i)
+static FM_PTR(char) *pointer_of(const struct journal *j, const struct fm_info *fi,
+				int i)
 {
-	return (void *)((char *)fi->mem + j->anchor_off + (i - NPLAIN) * sizeof(uint64_t));
+	return (void *)((char *)fi->mem + j->anchor_off +
+			(i - NPLAIN) * sizeof(uint64_t));
 }
 
 static void name_of(int i, char name[16])

@@ -101,7 +101,9 @@ static int any_root(const char *name, void *ptr, const char *type, void *arg)
 
 static int roots_readable(struct trial *t)
 {
-	return fm_root_each(t->fi, any_root, NULL) == 0 ? 0 : wrong(t, "%s", fm_errmsg());
+	if (fm_root_each(t->fi, any_root, NULL) != 0)
+		return wrong(t, "%s", fm_errmsg());
+	return 0;
 }
 
 /* --- slots ------------------------------------------------------------------------ */
@@ -245,7 +247,8 @@ static int judge_name(struct trial *t, int i)
 	new = (state == FREEING && off == 0) ||
 	      ((state == ALLOCATING || state == RESIZING) && off == s->next_off);
 	if (!old && !new)
-		return wrong(t, "root slot%d is %#" PRIx64 ", not %#" PRIx64, i, off, s->off);
+		return wrong(t, "root slot%d is %#" PRIx64 ", not %#" PRIx64, i, off,
+			     s->off);
 	s->off = off;
 	s->state = off == 0 ? EMPTY : OWN;
 	return 0;
@@ -395,7 +398,8 @@ static int judge_handed(struct trial *t)
 	if (hand_out_all(t) < 0)
 		return -1;
 	for (i = 0; i < t->nhanded; i++)
-		if (!contents_right(t->handed[i].mem, t->handed[i].size, t->handed[i].seed))
+		if (!contents_right(t->handed[i].mem, t->handed[i].size,
+				    t->handed[i].seed))
 			return wrong(t, "handed out twice: %#" PRIx64,
 				     (uint64_t)(t->handed[i].mem - at(t, 0)));
 	for (k = 0; k < NSLOTS; k++)
@@ -440,7 +444,8 @@ static int judge_closed(struct trial *t)
 	if (checkpool_file(t->path, &t->pool) < 0)
 		return wrong(t, "closed: %s", t->pool.why);
 	if (t->pool.nblocks != t->nclaimed)
-		return wrong(t, "closed: %zu blocks, not %zu", t->pool.nblocks, t->nclaimed);
+		return wrong(t, "closed: %zu blocks, not %zu", t->pool.nblocks,
+			     t->nclaimed);
 	return 0;
 }
 

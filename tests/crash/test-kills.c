@@ -39,7 +39,9 @@ static size_t a_size(uint64_t *seed)
 	case 0:
 		return 1 + rnd(seed) % (1 << 20);
 	case 1:
-		return rnd(seed) % 16 != 0 ? 300000 : (64 << 20) + rnd(seed) % (40 << 20);
+		if (rnd(seed) % 16 != 0)
+			return 300000;
+		return (64 << 20) + rnd(seed) % (40 << 20);
 	case 2:
 	case 3:
 	case 4:
@@ -168,13 +170,13 @@ static void kill_after(pid_t pid, unsigned us)
 static void kill_program(uint64_t *seed)
 {
 	uint64_t its_seed = rnd(seed);
+	/* One in eight is killed while it opens the pool. */
+	int tries = rnd(seed) % 8 == 0 ? 0 : 100000;
 	pid_t pid;
-	int tries;
 
 	run.j->ready = 0;
 	pid = child_start(program, &its_seed);
-	/* One in eight is killed while it opens the pool. */
-	for (tries = 0; rnd(seed) % 8 != 0 && run.j->ready == 0 && tries < 100000; tries++)
+	while (tries-- > 0 && __atomic_load_n(&run.j->ready, __ATOMIC_RELAXED) == 0)
 		usleep(20);
 	kill_after(pid, rnd(seed) % (rnd(seed) % 2 ? 3000 : 25000));
 }

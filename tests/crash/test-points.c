@@ -22,7 +22,7 @@
 #define KILLS_MAX 400u
 #define OPENERS_MAX 40u
 
-static uint64_t points = 15;
+static uint64_t points = 10;
 static const struct scenario *only_in;
 static uint64_t only, only_kill, only_between;
 
@@ -63,7 +63,8 @@ static void whole_after_each_change(void **state)
 		print_message("# %s: %" PRIu64 " changes, %" PRIu64 " judged\n", s->name,
 			      v.nchanges, v.njudged);
 		if (v.nbad != 0)
-			print_message("# %" PRIu64 " are bad, the first: %s\n", v.nbad, v.why);
+			print_message("# %" PRIu64 " are bad, the first: %s\n", v.nbad,
+				      v.why);
 		assert_true(v.njudged > 0);
 		nbad += v.nbad;
 	}
@@ -80,11 +81,13 @@ static uint64_t kill_and_open(const struct scenario *s, uint64_t first, uint64_t
 		nkills++;
 		njudged += v.njudged;
 		if (nbad == 0 && v.nbad != 0)
-			print_message("# RECOVER=%s:%" PRIu64 ": %s\n", s->name, at, v.why);
+			print_message("# RECOVER=%s:%" PRIu64 ": %s\n", s->name, at,
+				      v.why);
 		nbad += v.nbad;
 		if (only_kill != 0)
 			break;
-		inner = step_for(v.nchanges, points < OPENERS_MAX ? points : OPENERS_MAX);
+		inner = step_for(v.nchanges,
+				 points < OPENERS_MAX ? points : OPENERS_MAX);
 	}
 	print_message("# %s: %" PRIu64 " kills, %" PRIu64 " changes of the next judged\n",
 		      s->name, nkills, njudged);
@@ -119,7 +122,8 @@ static uint64_t let_other_go(const struct scenario *s, uint64_t first, uint64_t 
 		nturns++;
 		njudged += v.njudged;
 		if (nbad == 0 && v.nbad != 0)
-			print_message("# BETWEEN=%s:%" PRIu64 ": %s\n", s->name, at, v.why);
+			print_message("# BETWEEN=%s:%" PRIu64 ": %s\n", s->name, at,
+				      v.why);
 		nbad += v.nbad;
 		if (only_between != 0)
 			break;
@@ -157,7 +161,8 @@ static void planted_is_caught(const char *scenario, enum region late, enum regio
 	struct verdict v;
 
 	bench_run(scenario_find(scenario), 1, 0, &plant, &v);
-	print_message("# %" PRIu64 " judged, %" PRIu64 " bad: %s\n", v.njudged, v.nbad, v.why);
+	print_message("# %" PRIu64 " judged, %" PRIu64 " bad: %s\n", v.njudged, v.nbad,
+		      v.why);
 	assert_true(v.nbad > 0);
 }
 

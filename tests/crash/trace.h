@@ -25,8 +25,8 @@ struct change {
 	void *pc;
 };
 
-/* Call fn at each change, in a signal handler, while no other thread makes one, of the pool that is mapped, from now
- * on, or of the one that is mapped next. */
+/* From now on call fn at each change of the pool that is mapped, or of the one that is
+ * mapped next: in a signal handler, while no other thread makes a change. */
 void trace_start(void (*fn)(const struct change *change));
 void trace_stop(void);
 /* What the program stores for itself is no change. */

@@ -20,7 +20,7 @@
 #define ALL UINT64_MAX
 /* Kills of a program, and judged changes of the next opener, when all are judged. */
 #define KILLS_MAX 400u
-#define OPENERS_MAX 40u
+#define OPENERS_MAX 15u
 
 static uint64_t points = 10;
 static const struct scenario *only_in;

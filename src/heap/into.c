@@ -180,6 +180,8 @@ int into_free(struct fm_heap *h, uint64_t where_off)
 	intent = into_begin(h, where_off, off);
 	store(pointer_at(h, where_off), 0);
 	rc = alloc_free(h, off, &intent->where_off);
+	if (rc < 0)	/* the zone cannot be loaded, say */
+		store(pointer_at(h, where_off), off);
 	into_end(h, intent);
 	return rc;
 }
@@ -196,6 +198,10 @@ static int move(struct fm_heap *h, uint64_t where_off, uint64_t off, size_t size
 		       have < size ? have : size);
 		store(pointer_at(h, where_off), intent->new_off);
 		rc = alloc_free(h, off, &intent->where_off);
+		if (rc < 0) {
+			store(pointer_at(h, where_off), off);
+			alloc_free(h, intent->new_off, &intent->where_off);
+		}
 	}
 	into_end(h, intent);
 	return rc;

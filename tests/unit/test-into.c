@@ -8,7 +8,7 @@
 #include <pthread.h>
 
 #include "heap/heap.h"
-#include "scratch.h"
+#include "unit/poke.h"
 
 #define MIB (1ull << 20)
 
@@ -372,9 +372,32 @@ static void open_and_use(void *arg)
 	child_check(fmalloc_close(fi) == 0);
 }
 
-static void put64(uint64_t off, uint64_t value)
+/* The block lies in a zone that turns out to be damaged when it is to be freed. */
+static void what_cannot_be_freed_stays_linked(void **state)
 {
-	file_write(P, off, &value, sizeof(value));
+	const uint64_t len = 40 << 20, table = FM_ZONE_LEN + FM_ZONE_TABLE_OFF;
+	struct anchor *a = open_anchor();
+	uint64_t off;
+
+	(void)state;
+	assert_int_equal(fmalloc_into(&a->p[0], len), 0);
+	assert_int_equal(fmalloc_into(&a->p[1], len), 0);
+	off = a->p[1].fm_off;
+	assert_int_equal(off / FM_ZONE_LEN, 1);
+	close_pool();
+	put32(table + (off % FM_ZONE_LEN / FM_PAGE_LEN + 1) * sizeof(uint32_t), 1);
+
+	a = open_anchor();
+	assert_int_equal(ffree_from(&a->p[1]), -1);
+	assert_int_equal(errno, EUCLEAN);
+	assert_int_equal(a->p[1].fm_off, off);
+	assert_int_equal(frealloc_into(&a->p[1], len + (1 << 20)), -1);
+	assert_int_equal(errno, EUCLEAN);
+	assert_int_equal(a->p[1].fm_off, off);
+	/* Nor is there a block that nobody knows. */
+	assert_int_equal(fmalloc_into(&a->p[2], len), 0);
+	assert_int_equal(a->p[2].fm_off / FM_ZONE_LEN, 2);
+	close_pool();
 }
 
 static void made_up_intents_do_no_harm(void **state)
@@ -422,6 +445,7 @@ int main(void)
 		scratch_test(killed_while_it_allocates_and_links),
 		scratch_test(killed_while_it_unlinks_and_frees),
 		scratch_test(killed_while_it_moves),
+		scratch_test(what_cannot_be_freed_stays_linked),
 		scratch_test(made_up_intents_do_no_harm),
 	};
 

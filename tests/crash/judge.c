@@ -190,8 +190,9 @@ static int judge_linked(struct trial *t, int i, uint64_t off)
 		return 0;
 	settle(t, i, off);
 	if (off != 0 && s->state != OWN)
-		return wrong(t, "slot %d, state %" PRIu64 ": refers to %#" PRIx64
-			     ", where no block is, or another's", i, state, off);
+		return wrong(t, "slot %d, state %" PRIu64 ": refers to %#" PRIx64 ", where %s",
+			     i, state, off, checkpool_find(&t->pool, off) == NULL ?
+			     "no block is" : "another's is");
 	return 0;
 }
 
@@ -218,21 +219,26 @@ static int judge_into(struct trial *t, int i)
 
 static int judge_object(struct trial *t, int i)
 {
-	struct slot *s = &t->j->slot[i];
-	uint64_t off, known = s->off;
-	bool freeing = s->state == FREEING;
+	uint64_t off;
 
-	if (root_off(t, i, "object", &off) < 0 || judge_linked(t, i, off) < 0)
+	if (root_off(t, i, "object", &off) < 0)
 		return -1;
-	/* The root may be gone and its object not freed yet. */
-	if (freeing && off == 0) {
-		settle(t, i, known);
-		if (s->state == OWN)
-			ffree(at(t, known));
-		t->nclaimed -= s->state == OWN;
+	/* The root may be gone and its object not freed yet: see judge_rootless(). */
+	if (t->j->slot[i].state == FREEING && off == 0)
+		return 0;
+	return judge_linked(t, i, off);
+}
+
+static void judge_rootless(struct trial *t, int i)
+{
+	struct slot *s = &t->j->slot[i];
+
+	settle(t, i, s->off);
+	if (s->state == OWN) {
+		ffree(at(t, s->off));
+		t->nclaimed--;
 		s->state = EMPTY;
 	}
-	return 0;
 }
 
 static int judge_name(struct trial *t, int i)
@@ -269,21 +275,31 @@ static int judge_anchor(struct trial *t)
 
 static int judge_slots(struct trial *t)
 {
-	static int (*const fn[])(struct trial *t, int i) = {
-		judge_plain, judge_into, judge_object, judge_name,
+	static const struct {
+		enum slot_kind kind;
+		int (*fn)(struct trial *t, int i);
+	} next[] = {
+		{ INTO, judge_into }, { OBJECT, judge_object }, { NAME, judge_name },
+		{ PLAIN, judge_plain },
 	};
+	unsigned k;
 	int i;
 
 	if (judge_anchor(t) < 0)
 		return -1;
-	/* First what is certain: of others the blocks may be somebody else's now. */
+	/* First what is certain, then what pointers and roots say: what a slot without
+	 * had, whose call was under way, may be somebody else's by now. */
 	for (i = 0; i < NSLOTS; i++)
 		if (t->j->slot[i].state == OWN && journal_kind(i) != NAME &&
 		    claim_own(t, i) < 0)
 			return -1;
+	for (k = 0; k < sizeof(next) / sizeof(next[0]); k++)
+		for (i = 0; i < NSLOTS; i++)
+			if (journal_kind(i) == next[k].kind && next[k].fn(t, i) < 0)
+				return -1;
 	for (i = 0; i < NSLOTS; i++)
-		if (fn[journal_kind(i)](t, i) < 0)
-			return -1;
+		if (journal_kind(i) == OBJECT && t->j->slot[i].state == FREEING)
+			judge_rootless(t, i);
 	return 0;
 }
 

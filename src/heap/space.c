@@ -51,6 +51,20 @@ static int claim(struct fm_heap *h, uint64_t from, uint64_t to)
 	return from == to ? 0 : map_claim(h, from, end_of_space(h, to) - from);
 }
 
+/* Some file systems (ext4) keep what they had got when there is no more.  Nothing lies
+ * in [off, off + len) yet. */
+static void undo_add(struct fm_heap *h, uint64_t off, uint64_t len)
+{
+	int fd = map_fd(h);
+	struct stat st;
+
+	map_give_back(h, off, len);
+	/* The file of a scratch pool is as long as it can be. */
+	if (h->scratch_dir == NULL && fd >= 0 && fstat(fd, &st) == 0 &&
+	    (uint64_t)st.st_size > heap_end(h))
+		map_cut(fd, heap_end(h));
+}
+
 int space_add(struct fm_heap *h, uint64_t off, uint64_t len)
 {
 	uint64_t end = heap_end(h);
@@ -59,7 +73,12 @@ int space_add(struct fm_heap *h, uint64_t off, uint64_t len)
 	/* What is last in the file now will not be. */
 	if (off > end)
 		rc = claim(h, end, align_up(end, FM_CHUNK_LEN));
-	return rc < 0 ? rc : claim(h, off, off + len);
+	if (rc < 0)
+		return rc;
+	rc = claim(h, off, off + len);
+	if (rc < 0)
+		undo_add(h, off, len);
+	return rc;
 }
 
 /* Space for the zone's pages, but for its holes. */

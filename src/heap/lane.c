@@ -674,14 +674,11 @@ int lane_free(struct fm_heap *h, uint64_t off, uint64_t *done)
 	return rc;
 }
 
-void lane_tidy(struct fm_heap *h)
+static void tidy(struct fm_heap *h, struct lane *lane)
 {
-	struct lane *lane = lane_begin(h);
 	uint32_t number, next;
 	unsigned cls;
 
-	if (lane == NULL)
-		return;
 	absorb_remote(h, lane);
 	for (cls = 0; cls < SIZECLASS_N; cls++) {
 		leave_current(h, lane, cls);
@@ -692,7 +689,19 @@ void lane_tidy(struct fm_heap *h)
 		drop_loose(h, cls);
 	}
 	pages_return_stock(h, &lane->stock);
-	lane_end(h, lane);
+}
+
+void lane_tidy(struct fm_heap *h)
+{
+	struct lane *lane = lane_get(h);
+
+	if (lane != NULL)
+		tidy(h, lane);
+	/* No thread ends with this one. */
+	pthread_mutex_lock(&h->shared_lock);
+	if (h->lane[SHARED_LANE] != NULL)
+		tidy(h, h->lane[SHARED_LANE]);
+	pthread_mutex_unlock(&h->shared_lock);
 }
 
 /* --- threads ------------------------------------------------------------------------ */

@@ -391,14 +391,12 @@ static void *fill_table(void *arg)
 	return NULL;
 }
 
-static void more_threads_than_lanes(void **state)
+/* As many threads, at the same time, as make some share a lane. */
+static void fill_tables(void)
 {
-	struct fm_info *fi = fmalloc_init(P, NULL);
 	static pthread_t thread[NTHREADS];
-	uint64_t nbad = fm_bad_free_count(), i, k;
+	uint64_t i;
 
-	(void)state;
-	assert_non_null(fi);
 	pthread_barrier_init(&barrier, NULL, NTHREADS);
 	for (i = 0; i < NTHREADS; i++)
 		assert_int_equal(pthread_create(&thread[i], NULL, fill_table,
@@ -406,6 +404,16 @@ static void more_threads_than_lanes(void **state)
 	for (i = 0; i < NTHREADS; i++)
 		assert_int_equal(pthread_join(thread[i], NULL), 0);
 	pthread_barrier_destroy(&barrier);
+}
+
+static void more_threads_than_lanes(void **state)
+{
+	struct fm_info *fi = fmalloc_init(P, NULL);
+	uint64_t nbad = fm_bad_free_count(), i, k;
+
+	(void)state;
+	assert_non_null(fi);
+	fill_tables();
 	for (i = 0; i < NTHREADS; i++)
 		for (k = 1; k < NEACH; k += 2) {
 			assert_non_null(table[i][k]);
@@ -415,6 +423,24 @@ static void more_threads_than_lanes(void **state)
 	assert_int_equal(fm_bad_free_count(), nbad);
 	assert_int_equal(fmalloc_close(fi), 0);
 	assert_nblocks(NTHREADS * NEACH / 2);
+}
+
+/* That lane is no thread's that ends. */
+static void what_a_shared_lane_had_goes_back(void **state)
+{
+	struct fm_info *fi = fmalloc_init(P, NULL);
+	uint64_t i, k;
+
+	(void)state;
+	assert_non_null(fi);
+	fill_tables();
+	for (i = 0; i < NTHREADS; i++)
+		for (k = 1; k < NEACH; k += 2)
+			ffree(table[i][k]);
+	assert_int_equal(fm_trim(fi), 0);
+	assert_int_equal(count_pool(fi).nslabs, 0);
+	assert_int_equal(npages_taken(registry_check(fi)), 0);
+	assert_int_equal(fmalloc_close(fi), 0);
 }
 
 static void *free_block(void *block)
@@ -641,6 +667,7 @@ int main(void)
 #endif
 		scratch_test(passing_blocks_on),
 		scratch_test(more_threads_than_lanes),
+		scratch_test(what_a_shared_lane_had_goes_back),
 		scratch_test(freeing_again_is_refused),
 		scratch_test(a_pool_closed_behind_a_thread),
 		scratch_test(a_cancelled_thread_leaves_no_lock),

@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "common/align.h"
+#include "common/nocow.h"
 #include "heap/error.h"
 #include "heap/heap.h"
 
@@ -195,7 +196,9 @@ int scratch_take_file(struct fm_heap *h)
 	int fd = scratch_file(h->scratch_dir), rc;
 
 	/* The folder may be out of reach by now (chroot(2), other rights). */
-	if (fd < 0)
+	if (fd >= 0)
+		nocow_set(fd, true);
+	else
 		fd = memfd_create("fmalloc", MFD_CLOEXEC);
 	if (fd < 0)
 		return err_sys(errno, "a file of its own for a forked process");

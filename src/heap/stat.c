@@ -60,7 +60,7 @@ int stat_heap(struct fm_heap *h, struct fm_stats *stats)
 	pthread_mutex_lock(&h->root_lock);
 	rc = read_heap(h, 0, &c.super, sizeof(c.super));
 	if (rc == 0)
-		rc = run(&c, h->fd, stats);
+		rc = run(&c, map_fd(h), stats);
 	pthread_mutex_unlock(&h->root_lock);
 	return rc;
 }
@@ -71,7 +71,10 @@ int stat_file(int fd, struct fm_stats *stats)
 	int rc;
 
 	rc = inspect_read(&fd, 0, &c.super, sizeof(c.super));
-	if (rc == 0)
-		rc = super_check(&c.super);
+	if (rc == -EUCLEAN)
+		return err_set(EINVAL, "it is too short for a pool");
+	if (rc < 0)
+		return err_sys(-rc, "read");
+	rc = super_check(&c.super);
 	return rc == 0 ? run(&c, fd, stats) : rc;
 }

@@ -156,5 +156,7 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	open_done = true;
 	if (path != NULL)
 		pass_on(env);
+	else if (find_setting(env, DIR_VAR) != NULL)	/* it may be a relative path */
+		*find_setting(env, DIR_VAR) = dir_setting;
 	errno = saved;
 }

@@ -129,6 +129,8 @@ int fmalloc_commit(struct fm_info *fi);
  * back in the heap.  The pool does so by itself when much is free, so this is
  * for a program that knows it will need no more for a while.  Takes about 30 us
  * for each 64 MiB of the pool, and 50 us for each MiB given back.
+ * Not yet free: small blocks that this thread freed, but another allocated, who goes
+ * on: they are when that thread allocates such blocks again, trims, or ends.
  * Returns 0, or -1 with errno EINVAL, EROFS, EPERM as fmalloc_commit().
  */
 int fm_trim(struct fm_info *fi);
@@ -169,7 +171,9 @@ const char *fm_errmsg(void);
  * fmalloc: allocate `size` bytes in the target pool, aligned to 16 bytes; at
  * least one byte is allocated.  The bytes are not cleared.  Space on the disk
  * is reserved before the block is handed out, so that a store into it cannot
- * fail later.  The pool grows as needed.
+ * fail later (but where the file system must copy what is stored into: on Btrfs in a
+ * pool that this library did not make new, on XFS and Btrfs in one that shares blocks
+ * with a copy or snapshot: there a full disk is a SIGBUS).  The pool grows as needed.
  * Returns the block, or NULL with errno:
  *   EINVAL  there is no target
  *   ENOMEM  the size is beyond the address window or what it has left
@@ -240,7 +244,8 @@ size_t fmalloc_usable_size(const void *ptr);
  * moving it if need be; null: as fmalloc_into().
  *
  * Return 0, or -1 with *where and its block unchanged and errno as fmalloc();
- * EINVAL: where is not such a pointer, or refers to what is no allocated block.
+ * EINVAL: where is not in the application region or where blocks can be (whether a
+ * block is there is not looked at), or it refers to what is no allocated block.
  */
 int fmalloc_into(void *where, size_t size);
 int ffree_from(void *where);
@@ -410,7 +415,8 @@ struct fm_stats {
  * fstat(2) says.
  * Returns 0, or -1 with errno: EINVAL (not an open pool, stats is NULL, or its size
  * is smaller than that of the first version), ENOMEM, EUCLEAN (the super or the
- * roots are damaged).
+ * roots are damaged), EBADF (in a forked child, or the program has closed the pool's
+ * descriptor).
  */
 int fm_stat(struct fm_info *fi, struct fm_stats *stats);
 

@@ -9,6 +9,7 @@
 #define FM_CLI_CLI_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -53,6 +54,16 @@ int cli_usage(const struct verb *verb);
 /* Everything printed so far is written, or a message says why not: then
  * CLI_FAILED, else `status`.  The last call of a program. */
 int cli_close_stdout(int status);
+
+/* --- arguments (args.c) ---------------------------------------------------- */
+
+/* For verbs with no option but --json and --help: whether to go on, optind being at
+ * the first operand; else *status is what to return. */
+bool cli_json_option(const struct verb *verb, int argc, char **argv, bool *json,
+		     int *status);
+
+/* Open a regular file for reading: CLI_OK and *fd, or a message. */
+int cli_open_pool(const char *path, int *fd);
 
 /* --- text ---------------------------------------------------------------- */
 

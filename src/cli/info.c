@@ -81,21 +81,11 @@ static int show(const char *path, bool json)
 
 static int run(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "json", no_argument, NULL, 'j' },
-		{ "help", no_argument, NULL, 'h' },
-		{ NULL, 0, NULL, 0 },
-	};
-	bool json = false;
-	int opt;
+	int status;
+	bool json;
 
-	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (opt == 'h')
-			return cli_help(&verb_info);
-		if (opt != 'j')
-			return cli_usage(&verb_info);
-		json = true;
-	}
+	if (!cli_json_option(&verb_info, argc, argv, &json, &status))
+		return status;
 	if (argc - optind != 1)
 		return cli_usage(&verb_info);
 	return show(argv[optind], json);

@@ -6,12 +6,10 @@
 #include <config.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/ask.h"
@@ -97,15 +95,8 @@ static void print_json(const struct roots *roots)
 static int check_pool(const char *path, int fd)
 {
 	struct pool_info info;
-	struct stat st;
 	int ret;
 
-	if (fstat(fd, &st) != 0)
-		return cli_fail_errno(path, -errno);
-	if (!S_ISREG(st.st_mode))
-		return cli_fail(path, "%s, not a pool",
-				S_ISDIR(st.st_mode) ? "a directory"
-						    : "not a regular file");
 	ret = inspect_pool(fd, &info);
 	if (ret < 0)
 		return cli_fail_errno(path, ret);
@@ -130,11 +121,11 @@ static int get_roots(int fd, struct roots *roots)
 static int show(const char *path, bool json)
 {
 	struct roots roots = { .n = 0 };
-	int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	int status, ret;
+	int fd, status, ret;
 
-	if (fd < 0)
-		return cli_fail_errno(path, -errno);
+	status = cli_open_pool(path, &fd);
+	if (status != CLI_OK)
+		return status;
 	status = check_pool(path, fd);
 	if (status == CLI_OK) {
 		ret = get_roots(fd, &roots);
@@ -156,21 +147,11 @@ static int show(const char *path, bool json)
 
 static int run(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "json", no_argument, NULL, 'j' },
-		{ "help", no_argument, NULL, 'h' },
-		{ NULL, 0, NULL, 0 },
-	};
-	bool json = false;
-	int opt;
+	int status;
+	bool json;
 
-	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (opt == 'h')
-			return cli_help(&verb_roots);
-		if (opt != 'j')
-			return cli_usage(&verb_roots);
-		json = true;
-	}
+	if (!cli_json_option(&verb_roots, argc, argv, &json, &status))
+		return status;
 	if (argc - optind != 1)
 		return cli_usage(&verb_roots);
 	return show(argv[optind], json);

@@ -2,13 +2,10 @@
 /* fmfs stat: how pools are used, worked out from their bookkeeping. */
 #include <config.h>
 
-#include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <fmalloc.h>
@@ -94,19 +91,13 @@ static void list_json(const char *path, const struct fm_stats *stats,
 
 static int show(const char *path, bool json, struct json_list *list)
 {
-	int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	int status = CLI_OK;
 	struct fm_stats stats;
-	struct stat st;
+	int fd, status;
 
-	if (fd < 0)
-		return cli_fail_errno(path, -errno);
-	if (fstat(fd, &st) != 0)
-		status = cli_fail_errno(path, -errno);
-	else if (!S_ISREG(st.st_mode))
-		status = cli_fail(path, "%s, not a pool", S_ISDIR(st.st_mode) ?
-				  "a directory" : "not a regular file");
-	else if (stat_file(fd, &stats) < 0)
+	status = cli_open_pool(path, &fd);
+	if (status != CLI_OK)
+		return status;
+	if (stat_file(fd, &stats) < 0)
 		status = cli_fail(path, "%s", err_words());
 	else if (json)
 		list_json(path, &stats, list);
@@ -118,22 +109,12 @@ static int show(const char *path, bool json, struct json_list *list)
 
 static int run(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "json", no_argument, NULL, 'j' },
-		{ "help", no_argument, NULL, 'h' },
-		{ NULL, 0, NULL, 0 },
-	};
 	struct json_list list = { .n = 0 };
-	int opt, status = CLI_OK, first;
-	bool json = false;
+	int status = CLI_OK, first;
+	bool json;
 
-	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (opt == 'h')
-			return cli_help(&verb_stat);
-		if (opt != 'j')
-			return cli_usage(&verb_stat);
-		json = true;
-	}
+	if (!cli_json_option(&verb_stat, argc, argv, &json, &status))
+		return status;
 	if (optind == argc)
 		return cli_usage(&verb_stat);
 	for (first = optind; optind < argc; optind++) {

@@ -58,28 +58,33 @@ static void tell(struct check *c, int level, bool fixed, uint64_t off,
 		c->stopped = true;
 }
 
+static void tell_words(struct check *c, int level, bool fixed, uint64_t off,
+		       const char *structure, const char *fmt, va_list ap)
+{
+	char what[224];
+
+	vsnprintf(what, sizeof(what), fmt, ap);
+	tell(c, level, fixed, off, structure, what);
+}
+
 void check_damage(struct check *c, bool fixed, uint64_t off, const char *structure,
 		  const char *fmt, ...)
 {
-	char what[224];
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(what, sizeof(what), fmt, ap);
+	tell_words(c, FM_FINDING_DAMAGE, fixed, off, structure, fmt, ap);
 	va_end(ap);
-	tell(c, FM_FINDING_DAMAGE, fixed, off, structure, what);
 }
 
 void check_note(struct check *c, bool fixed, uint64_t off, const char *structure,
 		const char *fmt, ...)
 {
-	char what[224];
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(what, sizeof(what), fmt, ap);
+	tell_words(c, FM_FINDING_NOTE, fixed, off, structure, fmt, ap);
 	va_end(ap);
-	tell(c, FM_FINDING_NOTE, fixed, off, structure, what);
 }
 
 void check_later(struct check *c, uint64_t off, const char *structure, const char *fmt,
@@ -425,11 +430,11 @@ static int verdict(struct check *c, int fd, const struct stat *st)
 {
 	int rc = 0;
 
-	if (c->fd < 0 && c->file_len >= sizeof(c->super))
+	if (c->fd < 0 && c->file_len >= sizeof(c->super)) {
 		rc = lock_look(fd);
-	if (rc == 0 && c->fd < 0 && c->file_len >= sizeof(c->super) &&
-	    !same_file(fd, st, &c->super.writer))
-		rc = err_set(EBUSY, "somebody wrote to it meanwhile");
+		if (rc == 0 && !same_file(fd, st, &c->super.writer))
+			rc = err_set(EBUSY, "somebody wrote to it meanwhile");
+	}
 	if (rc < 0)
 		return rc;
 	if (c->error != 0)

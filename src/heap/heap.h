@@ -38,7 +38,8 @@
  *
  * A slab has an owner, which is a lane, or it is loose, or just being made.  Only
  * the owner's thread touches next to nfree, and the first bitmap; of a loose slab,
- * who has the lock of its class.  The rest is atomic, or does not change while the slab is there.
+ * who has the lock of its class.  The rest is atomic, or does not change while the
+ * slab is there.
  */
 struct slab {
 	uint64_t geometry;	/* as sizeclass_geometry[]; 0: no slab here */
@@ -234,6 +235,7 @@ void map_close(struct fm_heap *h);
 /* The pool's descriptor; -1 if the program has closed it: by now the number may be
  * that of some other file. */
 int map_fd(const struct fm_heap *h);
+uint64_t map_file_len(const struct fm_heap *h);	/* UINT64_MAX if so */
 void map_close_fd(struct fm_heap *h);
 /* Make everything up to the heap's end durable; or a part. */
 int map_sync(struct fm_heap *h);

@@ -208,8 +208,8 @@ static void absorb_loose(struct fm_heap *h, uint32_t number)
 	pthread_mutex_unlock(&loose->lock);
 }
 
-/* Give back the loose slabs that are empty. */
-static void drop_loose(struct fm_heap *h, unsigned cls)
+/* Give back the loose slabs of a class that are empty. */
+static void drop_loose_of(struct fm_heap *h, unsigned cls)
 {
 	struct loose_slabs *loose = &h->loose[cls];
 	uint32_t number, next, empty = 0;
@@ -231,6 +231,14 @@ static void drop_loose(struct fm_heap *h, unsigned cls)
 		next = h->slab[empty].next;
 		pages_free(h, FM_EXTENT_SLAB, slab_off(empty), NULL);
 	}
+}
+
+static void drop_loose(struct fm_heap *h)
+{
+	unsigned cls;
+
+	for (cls = 0; cls < SIZECLASS_N; cls++)
+		drop_loose_of(h, cls);
 }
 
 /* --- what other threads freed ------------------------------------------------------------ */
@@ -686,7 +694,6 @@ static void tidy(struct fm_heap *h, struct lane *lane)
 			next = h->slab[number].next;
 			drop_if_empty(h, lane, number);
 		}
-		drop_loose(h, cls);
 	}
 	pages_return_stock(h, &lane->stock);
 }
@@ -702,6 +709,7 @@ void lane_tidy(struct fm_heap *h)
 	if (h->lane[SHARED_LANE] != NULL)
 		tidy(h, h->lane[SHARED_LANE]);
 	pthread_mutex_unlock(&h->shared_lock);
+	drop_loose(h);
 }
 
 /* --- threads ------------------------------------------------------------------------ */
@@ -837,14 +845,12 @@ void lane_open(struct fm_heap *h)
 
 void lane_close(struct fm_heap *h)
 {
-	unsigned cls;
 	uint32_t i;
 
 	for (i = 1; i <= SHARED_LANE; i++)
 		if (h->lane[i] != NULL)
 			retire(h, h->lane[i]);
-	for (cls = 0; cls < SIZECLASS_N; cls++)
-		drop_loose(h, cls);
+	drop_loose(h);
 }
 
 void lane_destroy(struct fm_heap *h)

@@ -135,14 +135,20 @@ static bool writer_alive(const struct fm_writer_disk *w, uint64_t ino)
 	return ticks == w->start_ticks && maps_inode(w->pid, ino);
 }
 
-static int lock_op(int fd, uint64_t off, short type)
+/* A lock of one byte. */
+static struct flock byte_lock(uint64_t off, short type)
 {
-	struct flock fl = {
+	return (struct flock){
 		.l_type = type,
 		.l_whence = SEEK_SET,
 		.l_start = off,
 		.l_len = 1,
 	};
+}
+
+static int lock_op(int fd, uint64_t off, short type)
+{
+	struct flock fl = byte_lock(off, type);
 
 	while (fcntl(fd, F_OFD_SETLK, &fl) < 0)
 		if (errno != EINTR)
@@ -183,12 +189,7 @@ int lock_take(int fd)
 
 int lock_look(int fd)
 {
-	struct flock fl = {
-		.l_type = F_WRLCK,
-		.l_whence = SEEK_SET,
-		.l_start = POOL_LOCK_OFF,
-		.l_len = 1,
-	};
+	struct flock fl = byte_lock(POOL_LOCK_OFF, F_WRLCK);
 
 	/* Where there are no locks nobody has one. */
 	return look_at_writer(fd, fcntl(fd, F_OFD_GETLK, &fl) == 0 &&

@@ -41,13 +41,25 @@
  * nothing of, and open files that get the same numbers.  So the pool's is looked at
  * before each use; uses are rare, and looking takes less than a microsecond.
  */
+static int look(const struct fm_heap *h, struct stat *st)
+{
+	if (h->fd < 0 || fstat(h->fd, st) < 0)
+		return -1;
+	return st->st_dev == h->dev && st->st_ino == h->ino ? h->fd : -1;
+}
+
 int map_fd(const struct fm_heap *h)
 {
 	struct stat st;
 
-	if (h->fd < 0 || fstat(h->fd, &st) < 0)
-		return -1;
-	return st.st_dev == h->dev && st.st_ino == h->ino ? h->fd : -1;
+	return look(h, &st);
+}
+
+uint64_t map_file_len(const struct fm_heap *h)
+{
+	struct stat st;
+
+	return look(h, &st) < 0 ? UINT64_MAX : (uint64_t)st.st_size;
 }
 
 void map_close_fd(struct fm_heap *h)
@@ -97,13 +109,8 @@ int map_pool(struct fm_heap *h, uint64_t file_len)
 	uint64_t least = align_up(file_len, FM_ZONE_LEN);
 	uint64_t most = FM_MAX_NZONES * FM_ZONE_LEN;
 	uint64_t len = WINDOW_LEN < most ? WINDOW_LEN : most;
-	struct stat st;
 	int rc, fd;
 
-	if (fstat(h->fd, &st) < 0)
-		return err_sys(errno, "fstat");
-	h->dev = st.st_dev;
-	h->ino = st.st_ino;
 	if (file_len > len)
 		return err_set(EFBIG, "its %" PRIu64 " bytes are more than the %"
 			       PRIu64 " of an address window", file_len, len);

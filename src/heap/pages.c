@@ -120,12 +120,9 @@ int pages_stock(struct fm_heap *h, uint32_t nslabs, struct page_stock *stock)
 	int rc = 0;
 
 	pthread_mutex_lock(&h->page_lock);
-	for (; page == 0 && nslabs > 1; nslabs /= 2) {
-		page = extent_take(h, nslabs * FM_SLAB_NPAGES, FM_SLAB_NPAGES,
-				   NCANDIDATES);
-		if (page != 0)
-			break;
-	}
+	while (nslabs > 1 && (page = extent_take(h, nslabs * FM_SLAB_NPAGES,
+						 FM_SLAB_NPAGES, NCANDIDATES)) == 0)
+		nslabs /= 2;
 	note_peak(h);
 	pthread_mutex_unlock(&h->page_lock);
 	if (page == 0)

@@ -415,6 +415,8 @@ static int map_and_start(int fd, const char *path, int flags, struct fm_heap **o
 	rc = flags & FM_FIXED ? find_home(fd, flags, st.st_size, &super, &h) :
 				find_window(fd, flags, st.st_size, &super, &h);
 	if (rc == 0) {
+		h->dev = st.st_dev;
+		h->ino = st.st_ino;
 		rc = start_heap(h, path, flags);
 		if (rc == 0) {
 			registry_add(h);

@@ -183,9 +183,11 @@ void registry_each(void (*fn)(struct fm_heap *h))
  */
 static void disown(struct fm_heap *h)
 {
-	if (h->scratch_dir != NULL)
+	if (h->scratch_dir != NULL) {
 		scratch_in_child(h);
-	if (h->scratch_dir != NULL || h->forked)
+		return;
+	}
+	if (h->forked)
 		return;
 	h->forked = true;
 	h->writable = false;

@@ -13,7 +13,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "common/align.h"
 #include "heap/error.h"
@@ -29,19 +28,12 @@
 
 /* --- what was promised ------------------------------------------------------- */
 
-/* The heap may end before the file does, if somebody was killed in between. */
-static uint64_t end_of_file(const struct fm_heap *h)
-{
-	struct stat st;
-
-	return fstat(map_fd(h), &st) == 0 ? (uint64_t)st.st_size : UINT64_MAX;
-}
-
 /* If anything lies behind `end` in the file a folio might reach over it: then the
- * whole chunk needs space. */
+ * whole chunk needs space.  (The heap may end before the file does, if somebody was
+ * killed in between.) */
 static uint64_t end_of_space(const struct fm_heap *h, uint64_t end)
 {
-	if (end >= heap_end(h) && end >= end_of_file(h))
+	if (end >= heap_end(h) && end >= map_file_len(h))
 		return end;
 	return align_up(end, FM_CHUNK_LEN);
 }
@@ -56,12 +48,10 @@ static int claim(struct fm_heap *h, uint64_t from, uint64_t to)
 static void undo_add(struct fm_heap *h, uint64_t off, uint64_t len)
 {
 	int fd = map_fd(h);
-	struct stat st;
 
 	map_give_back(h, off, len);
 	/* The file of a scratch pool is as long as it can be. */
-	if (h->scratch_dir == NULL && fd >= 0 && fstat(fd, &st) == 0 &&
-	    (uint64_t)st.st_size > heap_end(h))
+	if (h->scratch_dir == NULL && fd >= 0 && map_file_len(h) > heap_end(h))
 		map_cut(fd, heap_end(h));
 }
 

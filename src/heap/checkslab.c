@@ -73,8 +73,7 @@ static bool view_slab(struct check *c, struct check_zone *z, uint32_t p,
 
 	v->off = checkzone_base(z->index) + p * FM_PAGE_LEN;
 	v->cls = FM_EXTENT_CLASS(z->table[p]);
-	v->nblocks = v->cls == 0 && c->tiny ? FM_TINY_NBLOCKS
-					    : sizeclass_table[v->cls].nblocks;
+	v->nblocks = sizeclass_nblocks(v->cls, c->tiny);
 	v->first = z->bitmap[i];
 	v->first_off =
 		checkzone_base(z->index) + FM_ZONE_BITMAP_OFF + i * FM_BITMAP_LEN;
@@ -88,17 +87,6 @@ static bool view_slab(struct check *c, struct check_zone *z, uint32_t p,
 		return check_read(c, v->second_off, v->tiny, sizeof(v->tiny));
 	v->second = NULL;
 	return true;
-}
-
-/* The bits of word w that are of blocks. */
-static uint64_t mask_of(const struct slab_view *v, uint32_t w)
-{
-	uint32_t from = w * 64;
-
-	if (from >= v->nblocks)
-		return 0;
-	return v->nblocks - from >= 64 ? UINT64_MAX
-				       : (UINT64_C(1) << (v->nblocks - from)) - 1;
 }
 
 static uint64_t second_word(const struct slab_view *v, uint32_t w)
@@ -119,7 +107,8 @@ static void count_slab(struct check *c, const struct slab_view *v)
 	uint32_t w;
 
 	for (w = 0; w * 64 < v->nblocks; w++) {
-		uint64_t set = v->first[w] & mask_of(v, w), freed = second_word(v, w);
+		uint64_t set = v->first[w] & sizeclass_mask(v->nblocks, w);
+		uint64_t freed = second_word(v, w);
 
 		nlive += __builtin_popcountll(set & ~freed);
 		nremote += __builtin_popcountll(set & freed);
@@ -151,14 +140,14 @@ static void check_bits(struct check *c, struct slab_view *v)
 
 	for (w = 0; w < v->first_nwords; w++) {
 		off = v->first_off + w * sizeof(uint64_t);
-		if (keep_bits(c, &v->first[w], mask_of(v, w), off, &fixed) &&
-		    nbeyond++ == 0)
+		if (keep_bits(c, &v->first[w], sizeclass_mask(v->nblocks, w), off,
+			      &fixed) && nbeyond++ == 0)
 			beyond = off;
 	}
 	for (w = 0; v->second != NULL && w < v->second_nwords; w++) {
 		off = v->second_off + w * sizeof(uint64_t);
-		if (keep_bits(c, &v->second[w], mask_of(v, w), off, &fixed) &&
-		    nbeyond++ == 0)
+		if (keep_bits(c, &v->second[w], sizeclass_mask(v->nblocks, w), off,
+			      &fixed) && nbeyond++ == 0)
 			beyond = off;
 		if (keep_bits(c, &v->second[w], v->first[w], off, &fixed) &&
 		    ntwice++ == 0)

@@ -128,7 +128,7 @@ static void check_meta(struct check *c, struct check_zone *z, uint32_t p)
 	checkslab_pass(c, off + npages * FM_PAGE_LEN, "the heap's own pages");
 	c->stats.meta_len += npages * FM_PAGE_LEN;
 	if (claim != NULL && claim->off == off)
-		return; /* of another length: claim_entries() knows */
+		return; /* of another length: check_claims() has told */
 	if (!c->all_claimed)
 		return; /* it may be behind what is broken */
 	if (checkmeta_is_lost(c, off)) {

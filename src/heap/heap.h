@@ -416,7 +416,7 @@ static inline bool slab_is_set(const struct fm_heap *h, uint64_t off, uint32_t i
 
 static inline uint32_t slab_nblocks(const struct fm_heap *h, unsigned cls)
 {
-	return cls == 0 && h->tiny ? FM_TINY_NBLOCKS : sizeclass_table[cls].nblocks;
+	return sizeclass_nblocks(cls, h->tiny);
 }
 
 /* --- alloc.c: blocks of any size ----------------------------------------- */

@@ -10,6 +10,7 @@
 #ifndef FM_HEAP_SIZECLASS_H
 #define FM_HEAP_SIZECLASS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -48,6 +49,20 @@ static inline unsigned sizeclass_of(size_t size)
 static inline uint32_t sizeclass_index(unsigned cls, uint32_t off)
 {
 	return (uint64_t)off * sizeclass_table[cls].inverse >> 32;
+}
+
+/* Blocks of a slab, in pools whose class 0 has second bitmaps (tiny) or none; and of
+ * so many the bits that are in word w of a bitmap. */
+static inline uint32_t sizeclass_nblocks(unsigned cls, bool tiny)
+{
+	return cls == 0 && tiny ? FM_TINY_NBLOCKS : sizeclass_table[cls].nblocks;
+}
+
+static inline uint64_t sizeclass_mask(uint32_t nblocks, uint32_t w)
+{
+	if (w >= nblocks / 64)
+		return w > nblocks / 64 ? 0 : (UINT64_C(1) << nblocks % 64) - 1;
+	return UINT64_MAX;
 }
 
 static inline unsigned sizeclass_geometry_class(uint64_t geometry)

@@ -25,9 +25,7 @@ static uint32_t nwords_of(const struct fm_heap *h, unsigned cls)
 
 uint64_t slab_mask(const struct fm_heap *h, unsigned cls, uint32_t w)
 {
-	uint32_t n = slab_nblocks(h, cls) - w * 64;
-
-	return n >= 64 ? UINT64_MAX : (UINT64_C(1) << n) - 1;
+	return sizeclass_mask(slab_nblocks(h, cls), w);
 }
 
 static uint64_t load(const uint64_t *word)

@@ -50,10 +50,32 @@ static int allocate(struct fm_heap *h, size_t size, size_t align, uint64_t *off)
 	return huge_alloc(h, size, align, off);
 }
 
+/* When there is no more space: get at what threads have at hand, or left.  Whether
+ * that was anything. */
+static bool reclaim(struct fm_heap *h)
+{
+	bool any = lanes_reclaim(h, true);
+
+	if (__atomic_load_n(&h->loose_loaded, __ATOMIC_RELAXED))
+		any = lane_drop_loose(h) || any;
+	return any;
+}
+
+int alloc_meta(struct fm_heap *h, uint32_t npages, uint64_t *off)
+{
+	int rc = pages_alloc(h, FM_EXTENT_META, 0, npages, 1, off);
+
+	if (rc < 0 && reclaim(h))
+		rc = pages_alloc(h, FM_EXTENT_META, 0, npages, 1, off);
+	return rc;
+}
+
 int alloc_block(struct fm_heap *h, size_t size, size_t align, uint64_t *off)
 {
 	int rc = allocate(h, size + (size == 0), align, off);
 
+	if (rc < 0 && reclaim(h))
+		rc = allocate(h, size + (size == 0), align, off);
 	if (rc == 0 && memtool_active)
 		memtool_block(h->base + *off, size, alloc_usable(h, *off));
 	return rc;

@@ -148,9 +148,10 @@ int fm_trim(struct fm_info *fi)
 	rc = check_pool(fi, "fm_trim", true, &h);
 	if (rc < 0)
 		return fail(rc);
-	lane_tidy(h);
 	while (zone_load_more(h))
 		;
+	lanes_reclaim(h, true);
+	lane_drop_loose(h);
 	space_trim(h, 0);
 	return 0;
 }
@@ -182,23 +183,41 @@ static void *block(struct fm_heap *h, const char *func, size_t size, size_t alig
 static void warm_tcache(struct fm_heap *h)
 {
 	uint64_t epoch = __atomic_load_n(&registry_epoch, __ATOMIC_ACQUIRE);
+	struct lane *lane;
 
 	if (h == NULL || !h->writable || h != registry_target() || memtool_active)
 		return;
-	tcache.lane = lane_get(h);
-	if (tcache.lane == NULL)
+	lane = lane_get(h);
+	if (lane == NULL)
 		return;
-	tcache.base = h->base;
-	tcache.slab = h->slab;
-	tcache.h = h;
-	tcache.len = h->map_len;
-	tcache.epoch = epoch;
+	/* Who wants the lane holds the lock from before a new epoch on. */
+	pthread_mutex_lock(&lane->lock);
+	if (epoch == __atomic_load_n(&registry_epoch, __ATOMIC_ACQUIRE)) {
+		lane_in_use(lane);
+		tcache.lane = lane;
+		tcache.base = h->base;
+		tcache.slab = h->slab;
+		tcache.h = h;
+		tcache.len = h->map_len;
+		tcache.epoch = epoch;
+	}
+	pthread_mutex_unlock(&lane->lock);
 }
 
 static bool tcache_warm(void)
 {
 	return __builtin_expect(tcache.epoch == __atomic_load_n(&registry_epoch,
 								__ATOMIC_ACQUIRE), 1);
+}
+
+/* Begin the short way, which ends with lane_leave(), if it is open. */
+static inline bool enter(void)
+{
+	lane_enter();
+	if (tcache_warm())
+		return true;
+	lane_leave();
+	return false;
 }
 
 static __attribute__((noinline)) void *fmalloc_slow(size_t size)
@@ -214,12 +233,13 @@ void *fmalloc(size_t size)
 {
 	void *mem;
 
-	if (tcache_warm() && size <= SIZECLASS_MAX) {
+	if (size <= SIZECLASS_MAX && enter()) {
 		struct lane_class *c = &tcache.lane->cls[sizeclass_of(size)];
 
 		mem = lane_take_recent(tcache.base, tcache.slab, c);
 		if (mem == NULL)
 			mem = lane_take_next(c);
+		lane_leave();
 		if (__builtin_expect(mem != NULL, 1))
 			return mem;
 	}
@@ -329,11 +349,14 @@ static __attribute__((noinline)) void ffree_slow(void *ptr)
 void ffree(void *ptr)
 {
 	uint64_t off = (uintptr_t)ptr - (uintptr_t)tcache.base;
+	bool done = false;
 
-	if (off >= tcache.len || !tcache_warm())
-		ffree_slow(ptr);
-	else if (!lane_put(tcache.base, tcache.slab, tcache.lane, off) &&
-		 !lane_put_other(tcache.h, tcache.lane, off))
+	if (off < tcache.len && enter()) {
+		done = lane_put(tcache.base, tcache.slab, tcache.lane, off) ||
+		       lane_put_other(tcache.h, tcache.lane, off);
+		lane_leave();
+	}
+	if (!done)
 		ffree_slow(ptr);
 }
 

@@ -6,7 +6,8 @@
  *   1. fm_heap.root_lock     named roots
  *   2. fm_heap.lane_lock     which thread has which lane
  *   3. fm_heap.intent_lock   the intent of threads without one of their own
- *   4. fm_heap.shared_lock   the lane of threads without one of their own
+ *   4. lane.lock             the slabs of a lane (threads.c); one at a time, but for
+ *                            fork(2)
  *   (fm_heap.settle_lock has none inside, and is inside of none.)
  *   5. fm_heap.space_lock    the zone directory; getting space and giving it back
  *   6. fm_heap.page_lock     extents of pages
@@ -147,11 +148,11 @@ struct fm_heap {
 	uint64_t nhole_chunks;
 
 	struct loose_slabs loose[SIZECLASS_N];
+	bool loose_loaded;	/* since empty ones were looked for; atomic */
 
 	pthread_mutex_t lane_lock;
 	struct lane *lane[SHARED_LANE + 1]; /* by number, from 1 on */
-	uint32_t nlanes;	/* made so far, but for the shared one */
-	pthread_mutex_t shared_lock;
+	uint32_t nlanes;	/* made so far, but for the shared one; under lane_lock */
 
 	pthread_mutex_t intent_lock;
 	struct fm_intents_disk *intents;	/* in the pool; NULL: none yet; atomic */
@@ -203,6 +204,7 @@ struct fm_heap *registry_get(uint32_t window, uint64_t generation);
 /* Goes up when a pool is closed, a target chosen, or the process forked. */
 extern uint64_t registry_epoch	/* atomic */
 	__attribute__((visibility("hidden")));
+void registry_next_epoch(void);	/* or somebody is to be kept out of a lane */
 /* The open pool that `fi` is, or NULL. */
 struct fm_heap *registry_check(const struct fm_info *fi);
 struct fm_heap *registry_target(void);
@@ -310,8 +312,9 @@ struct page_stock {
 	uint32_t nslabs;	/* so many slabs */
 };
 
-/* A stock for up to nslabs slabs, where there was none. */
-int pages_stock(struct fm_heap *h, uint32_t nslabs, struct page_stock *stock);
+/* A stock for up to nslabs slabs, where there was none.  -EAGAIN: the pool would have
+ * to grow for that, and !grow. */
+int pages_stock(struct fm_heap *h, uint32_t nslabs, bool grow, struct page_stock *stock);
 /* Make a slab of it: its number. */
 uint32_t pages_use_stock(struct fm_heap *h, unsigned cls, struct page_stock *stock);
 void pages_return_stock(struct fm_heap *h, struct page_stock *stock);
@@ -341,6 +344,8 @@ void huge_drop(struct fm_heap *h, uint64_t off);
 
 /* Get the space that the pool was promised, should any be missing. */
 int space_claim(struct fm_heap *h);
+/* Bytes in extents, of zones that are loaded; looks at any time. */
+uint64_t space_used(const struct fm_heap *h);
 /* If so much is free that some should be given back: how many free chunks to keep;
  * else UINT64_MAX. */
 uint64_t space_wants_trim(const struct fm_heap *h);
@@ -423,6 +428,8 @@ static inline uint32_t slab_nblocks(const struct fm_heap *h, unsigned cls)
 
 /* *off: as of pages_alloc(). */
 int alloc_block(struct fm_heap *h, size_t size, size_t align, uint64_t *off);
+/* Pages for the heap's own use.  *off: as of pages_alloc(). */
+int alloc_meta(struct fm_heap *h, uint32_t npages, uint64_t *off);
 /* -EINVAL: no block of the program's starts there.  *done: as of pages_free(). */
 int alloc_free(struct fm_heap *h, uint64_t off, uint64_t *done);
 /* Free the block if there is one; for recovery, before any zone is loaded. */

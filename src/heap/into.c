@@ -41,7 +41,7 @@ static struct fm_intents_disk *make_page(struct fm_heap *h)
 	struct fm_intents_disk *page;
 
 	if (h->super->intents_off != 0 ||
-	    pages_alloc(h, FM_EXTENT_META, 0, FM_INTENTS_NPAGES, 1, pending) < 0)
+	    alloc_meta(h, FM_INTENTS_NPAGES, pending) < 0)
 		return NULL;
 	page = (struct fm_intents_disk *)(h->base + *pending);
 	memset(page, 0, sizeof(*page));

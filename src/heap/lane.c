@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which thread has which lane, and which lane has which slabs.
+ * Which lane has which slabs.
  *
  * A thread takes blocks from the current slab of their class.  When that has none
  * left it goes on to one of its partial slabs, takes over what other threads freed
@@ -17,24 +17,6 @@
 #include "heap/error.h"
 #include "heap/lane.h"
 #include "heap/memtool.h"
-
-__thread struct tcache tcache;
-
-/* The lanes that a thread has, by window. */
-struct lane_table {
-	struct {
-		uint64_t generation;
-		struct lane *lane;	/* NULL: none */
-	} of[FM_NWINDOWS];
-};
-
-static __thread struct lane_table *own_lanes;
-/* The thread has given its lanes back.  Destructors that run later, of other keys
- * and of the C library, may still allocate and free, and nobody would tell when they
- * have: they share a lane. */
-static __thread bool ended;
-static pthread_key_t exit_key;
-static bool have_exit_key;
 
 /* --- lists of slabs ------------------------------------------------------------------- */
 
@@ -190,12 +172,22 @@ static void claim(struct fm_heap *h, struct lane *lane, uint32_t number, unsigne
 		file(h->slab, lane, number);
 }
 
+/* An empty slab is none any more, for whoever looks for it with the lock of its
+ * class, which is held. */
+static void forget_loose(struct fm_heap *h, struct loose_slabs *loose, uint32_t number)
+{
+	if (h->slab[number].where == SLAB_LOOSE)
+		unlink_slab(h->slab, &loose->first, number);
+	slab_forget(h, number);
+}
+
 /* Others freed blocks of a slab that was owned then, and is loose now. */
 static void absorb_loose(struct fm_heap *h, uint32_t number)
 {
 	struct slab *s = &h->slab[number];
 	uint64_t geometry = __atomic_load_n(&s->geometry, __ATOMIC_ACQUIRE);
 	struct loose_slabs *loose;
+	bool empty = false;
 
 	if (geometry == 0)	/* it was given back meanwhile */
 		return;
@@ -203,16 +195,23 @@ static void absorb_loose(struct fm_heap *h, uint32_t number)
 	pthread_mutex_lock(&loose->lock);
 	if (s->owner == LOOSE && s->geometry == geometry) {
 		slab_absorb(h, number);
-		make_loose(h, loose, number);
+		empty = is_empty(s);
+		if (empty)
+			forget_loose(h, loose, number);
+		else
+			make_loose(h, loose, number);
 	}
 	pthread_mutex_unlock(&loose->lock);
+	if (empty)
+		pages_free(h, FM_EXTENT_SLAB, slab_off(number), NULL);
 }
 
-/* Give back the loose slabs of a class that are empty. */
-static void drop_loose_of(struct fm_heap *h, unsigned cls)
+/* Give back the loose slabs of a class that are empty: whether there were any. */
+static bool drop_loose_of(struct fm_heap *h, unsigned cls)
 {
 	struct loose_slabs *loose = &h->loose[cls];
 	uint32_t number, next, empty = 0;
+	bool any;
 
 	pthread_mutex_lock(&loose->lock);
 	for (number = loose->first; number != 0; number = next) {
@@ -220,25 +219,28 @@ static void drop_loose_of(struct fm_heap *h, unsigned cls)
 		slab_absorb(h, number);
 		if (!is_empty(&h->slab[number]))
 			continue;
-		unlink_slab(h->slab, &loose->first, number);
-		/* Under the lock: absorb_loose() must not find it any more. */
-		slab_forget(h, number);
+		forget_loose(h, loose, number);
 		h->slab[number].next = empty;
 		empty = number;
 	}
 	pthread_mutex_unlock(&loose->lock);
+	any = empty != 0;
 	for (; empty != 0; empty = next) {
 		next = h->slab[empty].next;
 		pages_free(h, FM_EXTENT_SLAB, slab_off(empty), NULL);
 	}
+	return any;
 }
 
-static void drop_loose(struct fm_heap *h)
+bool lane_drop_loose(struct fm_heap *h)
 {
+	bool any = false;
 	unsigned cls;
 
+	__atomic_store_n(&h->loose_loaded, false, __ATOMIC_RELAXED);
 	for (cls = 0; cls < SIZECLASS_N; cls++)
-		drop_loose_of(h, cls);
+		any = drop_loose_of(h, cls) || any;
+	return any;
 }
 
 /* --- what other threads freed ------------------------------------------------------------ */
@@ -442,13 +444,13 @@ static bool take_partial(struct fm_heap *h, struct lane *lane, unsigned cls)
 
 /* A new slab, which is the lane's.  The more a thread makes, the more pages it takes
  * at once. */
-static int add_slab(struct fm_heap *h, struct lane *lane, unsigned cls)
+static int add_slab(struct fm_heap *h, struct lane *lane, unsigned cls, bool grow)
 {
 	uint32_t nslabs = lane->nadded / 8 + 1, number;
 	int rc;
 
 	if (lane->stock.nslabs == 0) {
-		rc = pages_stock(h, nslabs < STOCK_NSLABS ? nslabs : STOCK_NSLABS,
+		rc = pages_stock(h, nslabs < STOCK_NSLABS ? nslabs : STOCK_NSLABS, grow,
 				 &lane->stock);
 		if (rc < 0)
 			return rc;
@@ -460,8 +462,9 @@ static int add_slab(struct fm_heap *h, struct lane *lane, unsigned cls)
 	return 0;
 }
 
-/* See to it that lane_take_recent() or lane_take_next() has something. */
-static int refill(struct fm_heap *h, struct lane *lane, unsigned cls)
+/* See to it that lane_take_recent() or lane_take_next() has something.  -EAGAIN: the
+ * pool would have to grow for that, and !grow. */
+static int refill(struct fm_heap *h, struct lane *lane, unsigned cls, bool grow)
 {
 	int rc;
 
@@ -472,8 +475,9 @@ static int refill(struct fm_heap *h, struct lane *lane, unsigned cls)
 		/* Old holes are filled before the pool grows. */
 		if (adopt(h, lane, cls) || (zone_load_more(h) && adopt(h, lane, cls)))
 			continue;
-		rc = add_slab(h, lane, cls);
-		if (rc < 0)
+		rc = add_slab(h, lane, cls, grow);
+		/* Looking for pages may have loaded zones with holes to fill. */
+		if (rc < 0 && !adopt(h, lane, cls))
 			return rc;
 	}
 	return 0;
@@ -481,51 +485,36 @@ static int refill(struct fm_heap *h, struct lane *lane, unsigned cls)
 
 /* --- allocating and freeing ------------------------------------------------------------------ */
 
-static void set_up(struct lane *lane, uint16_t number)
-{
-	unsigned cls;
+/* So many bytes, or a part of what the pool has, does a thread free in slabs of others
+ * before somebody sees to it that they are of use. */
+#define FOREIGN_MAX_LEAST (UINT64_C(1) << 20)
+#define FOREIGN_MAX_SHIFT 3
 
-	lane->number = number;
-	for (cls = 0; cls < SIZECLASS_N; cls++) {
-		lane->cls[cls].size = sizeclass_table[cls].size;
-		lane->cls[cls].inverse = sizeclass_table[cls].inverse;
-		no_current(&lane->cls[cls]);
-	}
+static void forget_foreign(const struct fm_heap *h, struct lane *lane)
+{
+	uint64_t max = space_used(h) >> FOREIGN_MAX_SHIFT;
+
+	lane->foreign = 0;
+	lane->foreign_max = max > FOREIGN_MAX_LEAST ? max : FOREIGN_MAX_LEAST;
 }
 
-/* A lane that is not there yet; NULL: no memory. */
-static struct lane *make_lane(struct fm_heap *h, uint16_t number)
-{
-	struct lane *lane = map_anon(sizeof(*lane));
-
-	if (lane == NULL)
-		return NULL;
-	set_up(lane, number);
-	__atomic_store_n(&h->lane[number], lane, __ATOMIC_RELEASE);
-	return lane;
-}
-
-/* The calling thread's lane, or the one that threads without share: then locked.
- * NULL: no memory for that. */
-static struct lane *lane_begin(struct fm_heap *h)
+/* The lane that the calling thread is to use, locked; NULL: no memory for one. */
+static struct lane *begin(struct fm_heap *h)
 {
 	struct lane *lane = lane_get(h);
 
-	if (lane != NULL)
-		return lane;
-	pthread_mutex_lock(&h->shared_lock);
-	lane = h->lane[SHARED_LANE];
 	if (lane == NULL)
-		lane = make_lane(h, SHARED_LANE);
+		lane = lane_get_shared(h);
 	if (lane == NULL)
-		pthread_mutex_unlock(&h->shared_lock);
+		return NULL;
+	pthread_mutex_lock(&lane->lock);
+	lane_in_use(lane);
 	return lane;
 }
 
-static void lane_end(struct fm_heap *h, struct lane *lane)
+static void end(struct lane *lane)
 {
-	if (lane->number == SHARED_LANE)
-		pthread_mutex_unlock(&h->shared_lock);
+	pthread_mutex_unlock(&lane->lock);
 }
 
 static int no_lane(void)
@@ -561,9 +550,9 @@ static void use_late(const struct fm_heap *h, struct lane_class *c, uint64_t off
 		c->mask &= i == 63 ? 0 : UINT64_MAX << (i + 1);
 }
 
-int lane_alloc(struct fm_heap *h, unsigned cls, uint64_t *off)
+static int take_block(struct fm_heap *h, unsigned cls, bool grow, uint64_t *off)
 {
-	struct lane *lane = lane_begin(h);
+	struct lane *lane = begin(h);
 	struct lane_class *c;
 	uint64_t next;
 	int rc = 0;
@@ -572,7 +561,7 @@ int lane_alloc(struct fm_heap *h, unsigned cls, uint64_t *off)
 		return no_lane();
 	c = &lane->cls[cls];
 	while ((next = peek(h, c)) == 0 && rc == 0)
-		rc = refill(h, lane, cls);
+		rc = refill(h, lane, cls, grow);
 	if (rc == 0) {
 		/* Where it lies in the pool it tells who dies now what to free. */
 		__atomic_store_n(off, next, __ATOMIC_RELEASE);
@@ -581,8 +570,19 @@ int lane_alloc(struct fm_heap *h, unsigned cls, uint64_t *off)
 		if (memtool_active)
 			use_late(h, c, next);
 	}
-	lane_end(h, lane);
+	end(lane);
 	return rc;
+}
+
+int lane_alloc(struct fm_heap *h, unsigned cls, uint64_t *off)
+{
+	int rc = take_block(h, cls, false, off);
+
+	if (rc != -EAGAIN)
+		return rc;
+	/* What idle threads have is used before the pool grows. */
+	lanes_reclaim(h, false);
+	return take_block(h, cls, true, off);
 }
 
 static bool put_first(struct fm_heap *h, struct lane *lane, uint64_t off)
@@ -609,9 +609,10 @@ bool lane_put_other(struct fm_heap *h, struct lane *lane, uint64_t off)
 
 	if (owner == lane->number)
 		return s->where == SLAB_FULL && put_first(h, lane, off);
-	if (owner == LOOSE || geometry == 0 ||
+	if (owner == LOOSE || geometry == 0 || lane->foreign >= lane->foreign_max ||
 	    !slab_free_remote(h, off, sizeclass_geometry_class(geometry), NULL))
 		return false;
+	lane->foreign += sizeclass_geometry_size(geometry);
 	tell_owner(h, slab_number(off));
 	return true;
 }
@@ -654,6 +655,7 @@ static int free_locked(struct fm_heap *h, struct lane *lane, uint64_t off, unsig
 		return free_own(h, lane, off, cls, done);
 	if (!slab_free_remote(h, off, cls, done))
 		return -EINVAL;
+	lane->foreign += lane->cls[cls].size;
 	if (slab_has_second(h, cls))
 		tell_owner(h, number);
 	return 0;
@@ -663,6 +665,7 @@ int lane_free(struct fm_heap *h, uint64_t off, uint64_t *done)
 {
 	uint64_t geometry, *at = &h->slab[slab_number(off)].geometry;
 	struct lane *lane;
+	bool much;
 	int rc;
 
 	geometry = __atomic_load_n(at, __ATOMIC_ACQUIRE);
@@ -674,19 +677,28 @@ int lane_free(struct fm_heap *h, uint64_t off, uint64_t *done)
 		if (geometry == 0)
 			return -EINVAL;
 	}
-	lane = lane_begin(h);
+	lane = begin(h);
 	if (lane == NULL)
 		return no_lane();
 	rc = free_locked(h, lane, off, sizeclass_geometry_class(geometry), done);
-	lane_end(h, lane);
+	much = lane->foreign >= lane->foreign_max;
+	if (much)
+		forget_foreign(h, lane);
+	end(lane);
+	if (much)
+		lanes_reclaim(h, false);
 	return rc;
 }
 
+/* --- giving back what a lane has ----------------------------------------------------------- */
+
+/* Empty slabs, and pages for more. */
 static void tidy(struct fm_heap *h, struct lane *lane)
 {
 	uint32_t number, next;
 	unsigned cls;
 
+	pthread_mutex_lock(&lane->lock);
 	absorb_remote(h, lane);
 	for (cls = 0; cls < SIZECLASS_N; cls++) {
 		leave_current(h, lane, cls);
@@ -696,23 +708,21 @@ static void tidy(struct fm_heap *h, struct lane *lane)
 		}
 	}
 	pages_return_stock(h, &lane->stock);
+	pthread_mutex_unlock(&lane->lock);
 }
 
 void lane_tidy(struct fm_heap *h)
 {
-	struct lane *lane = lane_get(h);
+	struct lane *own = lane_get(h);
+	struct lane *shared = __atomic_load_n(&h->lane[SHARED_LANE], __ATOMIC_ACQUIRE);
 
-	if (lane != NULL)
-		tidy(h, lane);
+	if (own != NULL)
+		tidy(h, own);
 	/* No thread ends with this one. */
-	pthread_mutex_lock(&h->shared_lock);
-	if (h->lane[SHARED_LANE] != NULL)
-		tidy(h, h->lane[SHARED_LANE]);
-	pthread_mutex_unlock(&h->shared_lock);
-	drop_loose(h);
+	if (shared != NULL)
+		tidy(h, shared);
+	lane_drop_loose(h);
 }
-
-/* --- threads ------------------------------------------------------------------------ */
 
 /* Slabs of a list become loose; the empty ones are given back. */
 static void loosen(struct fm_heap *h, uint32_t *list, struct loose_slabs *loose)
@@ -732,136 +742,47 @@ static void loosen(struct fm_heap *h, uint32_t *list, struct loose_slabs *loose)
 	}
 }
 
-/* The lane's thread ends, or the pool is closed: it has no slabs any more. */
-static void retire(struct fm_heap *h, struct lane *lane)
+bool lane_release(struct fm_heap *h, struct lane *lane)
 {
-	uint32_t head;
+	bool any = lane->stock.nslabs > 0 ||
+		   __atomic_load_n(&lane->remote, __ATOMIC_RELAXED) != 0;
 	unsigned cls;
 
+	absorb_remote(h, lane);
 	for (cls = 0; cls < SIZECLASS_N; cls++) {
 		leave_current(h, lane, cls);
 		memset(lane->cls[cls].recent, 0, sizeof(lane->cls[cls].recent));
+		any = any || lane->slabs[cls].partial != 0;
 		loosen(h, &lane->slabs[cls].partial, &h->loose[cls]);
-		loosen(h, &lane->slabs[cls].full, &h->loose[cls]);
 	}
 	pages_return_stock(h, &lane->stock);
+	__atomic_store_n(&lane->bare, true, __ATOMIC_RELAXED);
+	return any;
+}
+
+void lane_retire(struct fm_heap *h, struct lane *lane)
+{
+	unsigned cls;
+
+	lane_release(h, lane);
+	for (cls = 0; cls < SIZECLASS_N; cls++)
+		loosen(h, &lane->slabs[cls].full, &h->loose[cls]);
 	lane->nadded = 0;
 	/* Last: until here others may have told of slabs that were the lane's. */
-	head = __atomic_exchange_n(&lane->remote, LANE_CLOSED, __ATOMIC_SEQ_CST);
-	absorb_list(h, lane, head == LANE_CLOSED ? 0 : head);
+	absorb_list(h, lane, __atomic_exchange_n(&lane->remote, LANE_CLOSED,
+						 __ATOMIC_SEQ_CST));
 }
 
-/* A thread ends: its lanes are free for others. */
-static void at_thread_exit(void *arg)
-{
-	struct lane_table *table = arg;
-	struct fm_heap *h;
-	uint32_t w;
-
-	registry_lock();
-	for (w = 0; w < FM_NWINDOWS; w++) {
-		h = registry_get(w, table->of[w].generation);
-		if (table->of[w].lane == NULL || h == NULL || !h->writable)
-			continue;
-		retire(h, table->of[w].lane);
-		pthread_mutex_lock(&h->lane_lock);
-		table->of[w].lane->taken = false;
-		pthread_mutex_unlock(&h->lane_lock);
-	}
-	registry_unlock();
-	map_anon_free(table, sizeof(*table));
-	own_lanes = NULL;
-	ended = true;
-	tcache.epoch = 0;
-}
-
-__attribute__((constructor)) static void watch_threads(void)
-{
-	have_exit_key = pthread_key_create(&exit_key, at_thread_exit) == 0;
-}
-
-/* A lane that no thread has; NULL: there is none, and no memory for another. */
-static struct lane *take_lane(struct fm_heap *h)
-{
-	struct lane *lane = NULL;
-	uint32_t i;
-
-	pthread_mutex_lock(&h->lane_lock);
-	for (i = 1; i <= h->nlanes && h->lane[i]->taken; i++)
-		;
-	if (i <= h->nlanes) {
-		lane = h->lane[i];
-	} else if (i < SHARED_LANE) {
-		lane = make_lane(h, i);
-		if (lane != NULL)
-			h->nlanes = i;
-	}
-	if (lane != NULL) {
-		lane->taken = true;
-		__atomic_store_n(&lane->remote, 0, __ATOMIC_RELEASE);
-	}
-	pthread_mutex_unlock(&h->lane_lock);
-	return lane;
-}
-
-static bool make_table(void)
-{
-	/* Without a key nobody would learn of the thread's end. */
-	own_lanes = have_exit_key ? map_anon(sizeof(*own_lanes)) : NULL;
-	if (own_lanes == NULL)
-		return false;
-	if (pthread_setspecific(exit_key, own_lanes) == 0)
-		return true;
-	map_anon_free(own_lanes, sizeof(*own_lanes));
-	own_lanes = NULL;
-	return false;
-}
-
-struct lane *lane_get(struct fm_heap *h)
-{
-	uint64_t generation = registry_generation(h->window);
-
-	if (own_lanes == NULL && (ended || !make_table()))
-		return NULL;
-	if (own_lanes->of[h->window].lane == NULL ||
-	    own_lanes->of[h->window].generation != generation) {
-		own_lanes->of[h->window].lane = take_lane(h);
-		own_lanes->of[h->window].generation = generation;
-	}
-	return own_lanes->of[h->window].lane;
-}
-
-/* --- opening and closing ------------------------------------------------------------- */
-
-void lane_open(struct fm_heap *h)
+void lane_set_up(struct fm_heap *h, struct lane *lane, uint16_t number)
 {
 	unsigned cls;
 
-	pthread_mutex_init(&h->lane_lock, NULL);
-	pthread_mutex_init(&h->shared_lock, NULL);
-	for (cls = 0; cls < SIZECLASS_N; cls++)
-		pthread_mutex_init(&h->loose[cls].lock, NULL);
-}
-
-void lane_close(struct fm_heap *h)
-{
-	uint32_t i;
-
-	for (i = 1; i <= SHARED_LANE; i++)
-		if (h->lane[i] != NULL)
-			retire(h, h->lane[i]);
-	drop_loose(h);
-}
-
-void lane_destroy(struct fm_heap *h)
-{
-	unsigned cls;
-	uint32_t i;
-
-	for (i = 1; i <= SHARED_LANE; i++)
-		map_anon_free(h->lane[i], sizeof(struct lane));
-	for (cls = 0; cls < SIZECLASS_N; cls++)
-		pthread_mutex_destroy(&h->loose[cls].lock);
-	pthread_mutex_destroy(&h->shared_lock);
-	pthread_mutex_destroy(&h->lane_lock);
+	pthread_mutex_init(&lane->lock, NULL);
+	lane->number = number;
+	for (cls = 0; cls < SIZECLASS_N; cls++) {
+		lane->cls[cls].size = sizeclass_table[cls].size;
+		lane->cls[cls].inverse = sizeclass_table[cls].inverse;
+		no_current(&lane->cls[cls]);
+	}
+	forget_foreign(h, lane);
 }

@@ -41,7 +41,18 @@ struct lane {
 	uint32_t number;
 	uint32_t nadded;	/* slabs made for it so far */
 	struct page_stock stock;
+	/* Bytes that the thread freed in slabs of other lanes; from foreign_max on it
+	 * should see whether those are idle. */
+	uint64_t foreign, foreign_max;
 	bool taken;		/* guarded by lane_lock */
+
+	/* For all but the short ways (see threads.c), and for whoever reclaims. */
+	pthread_mutex_t lock;
+	const uint32_t *inside;	/* tcache.inside of the thread; NULL: it never is */
+	bool stopped;		/* for a fork that is under way */
+	bool lost;		/* at the fork its thread could not be stopped */
+	bool active;		/* the lock was used; atomic */
+	bool bare;		/* it was not since all was reclaimed; atomic */
 	/* Slabs of the thread's that others freed blocks of; any thread adds, the
 	 * owner takes all.  LANE_CLOSED: no thread has the lane. */
 	uint32_t remote __attribute__((aligned(64)));
@@ -56,6 +67,7 @@ struct lane {
  */
 struct tcache {
 	uint64_t epoch;
+	uint32_t inside;	/* 1: the thread may be in a short way; atomic */
 	struct lane *lane;
 	unsigned char *base;
 	uint64_t len;		/* bytes from base that blocks may be in */
@@ -66,6 +78,8 @@ struct tcache {
 extern __thread struct tcache tcache
 	__attribute__((tls_model("initial-exec"), visibility("hidden")));
 
+/* --- threads.c: which thread has which lane ------------------------------------ */
+
 void lane_open(struct fm_heap *h);
 /* A writer closes: nobody has a lane any more; empty slabs are given back. */
 void lane_close(struct fm_heap *h);
@@ -74,8 +88,55 @@ void lane_destroy(struct fm_heap *h);
 /* The calling thread's lane of the pool; NULL: too many threads, or no memory, or
  * the thread is ending. */
 struct lane *lane_get(struct fm_heap *h);
-/* Give empty slabs back, of the calling thread's and of those that no lane has. */
+/* The lane of such threads; NULL: no memory. */
+struct lane *lane_get_shared(struct fm_heap *h);
+
+/*
+ * Let all use what threads have and do not use: free blocks, and pages for slabs.
+ * Of those threads that did not need their lock for some time; or of all, the caller
+ * included.  Whether there was anything.  No lock of the pool's may be held but those
+ * before lane.lock.
+ */
+bool lanes_reclaim(struct fm_heap *h, bool all);
+
+/* Around fork(2): hold the locks of all lanes, and nobody is inside.  The third, in
+ * the child, between the two: lanes of threads that are not there are free for new
+ * ones. */
+void lanes_freeze(struct fm_heap *h);
+void lanes_thaw(struct fm_heap *h);
+void lanes_in_child(struct fm_heap *h);
+
+/* The thread is about to use its lane; the lock is held. */
+static inline void lane_in_use(struct lane *lane)
+{
+	__atomic_store_n(&lane->active, true, __ATOMIC_RELAXED);
+	__atomic_store_n(&lane->bare, false, __ATOMIC_RELAXED);
+}
+
+/* Say that the thread is in a short way, and that it is not any more.  The barrier
+ * is for the compiler. */
+static inline void lane_enter(void)
+{
+	__atomic_store_n(&tcache.inside, 1, __ATOMIC_RELAXED);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+static inline void lane_leave(void)
+{
+	__atomic_store_n(&tcache.inside, 0, __ATOMIC_RELEASE);
+}
+
+/* --- lane.c: the slabs of a lane ----------------------------------------------------- */
+
+void lane_set_up(struct fm_heap *h, struct lane *lane, uint16_t number);
+/* Let others have all that the lane does not use, or all that it has for good; its
+ * lock is held, and its thread is not inside.  Whether there was anything. */
+bool lane_release(struct fm_heap *h, struct lane *lane);
+void lane_retire(struct fm_heap *h, struct lane *lane);
+/* Give empty slabs back, of the calling thread's and of those that no lane has; or
+ * just of those: whether there were any. */
 void lane_tidy(struct fm_heap *h);
+bool lane_drop_loose(struct fm_heap *h);
 
 /* A block of the class: 0 and *off, which is stored before the block is allocated,
  * or -errno. */

@@ -114,7 +114,7 @@ int pages_alloc(struct fm_heap *h, enum fm_extent_kind kind, unsigned cls,
 
 /* --- stocks of pages for slabs ------------------------------------------------------ */
 
-int pages_stock(struct fm_heap *h, uint32_t nslabs, struct page_stock *stock)
+int pages_stock(struct fm_heap *h, uint32_t nslabs, bool grow, struct page_stock *stock)
 {
 	uint32_t page = 0;
 	int rc = 0;
@@ -123,9 +123,13 @@ int pages_stock(struct fm_heap *h, uint32_t nslabs, struct page_stock *stock)
 	while (nslabs > 1 && (page = extent_take(h, nslabs * FM_SLAB_NPAGES,
 						 FM_SLAB_NPAGES, NCANDIDATES)) == 0)
 		nslabs /= 2;
+	if (page == 0 && !grow) {
+		page = find(h, FM_SLAB_NPAGES, FM_SLAB_NPAGES);
+		rc = page == 0 ? -EAGAIN : 0;
+	}
 	note_peak(h);
 	pthread_mutex_unlock(&h->page_lock);
-	if (page == 0)
+	if (page == 0 && grow)
 		rc = take(h, FM_SLAB_NPAGES, FM_SLAB_NPAGES, &page);
 	if (rc == 0)
 		*stock = (struct page_stock){ page, nslabs };

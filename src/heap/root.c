@@ -276,7 +276,7 @@ static int add_page(struct fm_heap *h)
 	uint32_t i;
 	int rc;
 
-	rc = pages_alloc(h, FM_EXTENT_META, 0, FM_ROOTPAGE_NPAGES, 1, pending);
+	rc = alloc_meta(h, FM_ROOTPAGE_NPAGES, pending);
 	if (rc < 0)
 		return rc;
 	off = *pending;

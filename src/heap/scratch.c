@@ -31,6 +31,7 @@
 #include "common/nocow.h"
 #include "heap/error.h"
 #include "heap/heap.h"
+#include "heap/lane.h"
 
 /* Programs expect small numbers for what they open. */
 #define HIGH_FD 1000
@@ -126,7 +127,7 @@ static void lock_all(struct fm_heap *h)
 	pthread_mutex_lock(&h->root_lock);
 	pthread_mutex_lock(&h->lane_lock);
 	pthread_mutex_lock(&h->intent_lock);
-	pthread_mutex_lock(&h->shared_lock);
+	lanes_freeze(h);
 	pthread_mutex_lock(&h->space_lock);
 	pthread_mutex_lock(&h->page_lock);
 	for (cls = 0; cls < SIZECLASS_N; cls++)
@@ -141,7 +142,7 @@ static void unlock_all(struct fm_heap *h)
 		pthread_mutex_unlock(&h->loose[cls].lock);
 	pthread_mutex_unlock(&h->page_lock);
 	pthread_mutex_unlock(&h->space_lock);
-	pthread_mutex_unlock(&h->shared_lock);
+	lanes_thaw(h);
 	pthread_mutex_unlock(&h->intent_lock);
 	pthread_mutex_unlock(&h->lane_lock);
 	pthread_mutex_unlock(&h->root_lock);
@@ -156,11 +157,8 @@ static uint64_t end_of_frozen(const struct fm_heap *h)
 	return chunks <= h->file_len ? chunks : end;
 }
 
-/*
- * The child has the forking thread alone.  With the locks held nothing that it needs
- * is half changed: what other threads change without a lock are their own lanes and
- * slabs.  Those stay theirs in the child, where nobody allocates from them any more.
- */
+/* The child has the forking thread alone.  With the locks held, and nobody inside,
+ * nothing is half changed. */
 void scratch_before_fork(struct fm_heap *h)
 {
 	lock_all(h);
@@ -188,6 +186,7 @@ void scratch_in_child(struct fm_heap *h)
 		give_up();
 	map_close_fd(h);
 	h->borrowed = true;
+	lanes_in_child(h);
 }
 
 int scratch_take_file(struct fm_heap *h)

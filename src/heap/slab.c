@@ -113,6 +113,7 @@ void slab_load(struct fm_heap *h, uint64_t off, unsigned cls)
 	if (s->next != 0)
 		h->slab[s->next].prev = number;
 	__atomic_store_n(&loose->first, number, __ATOMIC_RELEASE);
+	__atomic_store_n(&h->loose_loaded, true, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&loose->lock);
 }
 

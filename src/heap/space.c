@@ -353,12 +353,16 @@ static uint64_t peek(const uint64_t *counter)
 	return __atomic_load_n(counter, __ATOMIC_RELAXED);
 }
 
+uint64_t space_used(const struct fm_heap *h)
+{
+	return (peek(&h->nbacked_pages) - peek(&h->nfree_pages)) << FM_PAGE_SHIFT;
+}
+
 /* Free chunks that a pool may have at any time without giving some back: a part of
  * what it uses, or did not long ago. */
 static uint64_t slack_nchunks(const struct fm_heap *h)
 {
-	uint64_t nused = (peek(&h->nbacked_pages) - peek(&h->nfree_pages)) /
-			 FM_CHUNK_NPAGES;
+	uint64_t nused = space_used(h) / FM_CHUNK_LEN;
 	uint64_t npeak = peek(&h->npeak_pages) / FM_CHUNK_NPAGES;
 	uint64_t slack = SLACK_NCHUNKS_MIN;
 
@@ -436,16 +440,18 @@ static void drop_zone(struct fm_heap *h, struct zone *z)
 	zone_set_kind(h, index, FM_ZONE_UNUSED);
 }
 
-/* Give back up to `most` chunks of a zone that is loaded. */
-static void trim_zone(struct fm_heap *h, struct zone *z, uint64_t most)
+/* Give back up to `most` chunks of a zone, if it is loaded. */
+static void trim_zone(struct fm_heap *h, uint32_t index, uint64_t most)
 {
-	uint32_t index = z->index, mask;
+	uint32_t mask = 0;
+	struct zone *z;
 
 	pthread_mutex_lock(&h->page_lock);
-	if (is_empty(z)) {
+	z = h->zones[index];
+	if (z != NULL && is_empty(z)) {
 		mask = UINT32_MAX;
 		drop_zone(h, z);
-	} else {
+	} else if (z != NULL && z->nfree > 0) {
 		mask = detach(h, z, most < 32 ? most : 32);
 		z->holes |= mask;
 		/* What is said to be a hole before it is one does no harm. */
@@ -482,8 +488,7 @@ void space_trim(struct fm_heap *h, uint64_t keep)
 		nfree = peek(&h->nfree_chunks);
 		if (nfree <= keep && keep > 0)
 			break;
-		if (h->zones[i] != NULL && h->zones[i]->nfree > 0)
-			trim_zone(h, h->zones[i], nfree - keep);
+		trim_zone(h, i, nfree - keep);
 	}
 	pthread_mutex_lock(&h->page_lock);
 	__atomic_store_n(&h->npeak_pages, h->npeak_pages - h->npeak_pages / 4,

@@ -125,12 +125,11 @@ int fmalloc_commit(struct fm_info *fi);
 
 /*
  * fm_trim: give the free space in the pool back to the file system: all whole
- * 2 MiB of the file that hold no block, once the calling thread's free blocks are
- * back in the heap.  The pool does so by itself when much is free, so this is
- * for a program that knows it will need no more for a while.  Takes about 30 us
- * for each 64 MiB of the pool, and 50 us for each MiB given back.
- * Not yet free: small blocks that this thread freed, but another allocated, who goes
- * on: they are when that thread allocates such blocks again, trims, or ends.
+ * 2 MiB of the file that hold no block, once what threads have at hand for their
+ * next blocks is back in the heap.  The pool does so by itself when much is free, so
+ * this is for a program that knows it will need no more for a while.  Takes about
+ * 30 us for each 64 MiB of the pool, and 50 us for each MiB given back.  Other threads
+ * may go on; each is held up for a moment, and not at all if it does not use the pool.
  * Returns 0, or -1 with errno EINVAL, EROFS, EPERM as fmalloc_commit().
  */
 int fm_trim(struct fm_info *fi);

@@ -190,6 +190,20 @@ static void thread_ends(void)
 	trim();
 }
 
+/* What the thread has is taken from it, and it goes on. */
+static void taken_from_the_idle(void)
+{
+	release_some(0, 12, 1);
+	release_some(20, 38, 1);
+	trim();
+	alloc_some(100, 8, 8000);
+	alloc_some(130, 6, 16);
+	helper_do(&helper, helper_has_more);
+	release_some(12, 5, 1);
+	release_some(160, 6, 2);
+	trim();
+}
+
 /* --- pages ---------------------------------------------------------------------------- */
 
 static void runs(void)
@@ -549,6 +563,24 @@ static void take_pages(void)
 	alloc(203, 50 * KIB);
 }
 
+/* The other takes what the thread has, which is not idle. */
+static void taken_while_it_allocates(void)
+{
+	alloc_some(250, 4, 8000);
+	release_some(0, 4, 1);
+	alloc_some(260, 3, 16);
+	release_some(250, 4, 2);
+	into_allocs();
+}
+
+static void take_from_the_other(void)
+{
+	trim();
+	alloc_some(200, 3, 8000);
+	alloc_some(215, 3, 16);
+	trim();
+}
+
 static void end_of_the_helper(void)
 {
 	release_some(0, 3, 1);
@@ -671,6 +703,7 @@ const struct scenario scenarios[] = {
 	N(whole_slabs, .setup = open_pool),
 	N(remote_frees, .setup = with_helper),
 	N(thread_ends, .setup = with_helper),
+	N(taken_from_the_idle, .setup = with_helper),
 	N(runs, .setup = open_pool),
 	N(growth, .setup = open_pool),
 	N(another_zone, .setup = open_pool),
@@ -702,6 +735,10 @@ const struct scenario pairs[] = {
 	{ .name = "into_frees_while_the_owner_ends", .setup = with_helper_into,
 	  .run = into_frees_of_the_others, .between = owner_ends },
 	N(end_of_the_helper, .setup = with_helper, .between = free_and_take),
+	{ .name = "slabs_are_taken_from_the_idle", .setup = with_helper,
+	  .run = taken_from_the_idle, .between = take_pages },
+	N(taken_while_it_allocates, .setup = with_helper,
+	  .between = take_from_the_other),
 	N(roots_and_objects, .setup = open_pool, .between = other_roots),
 	N(into_shared_briefly, .setup = with_crowd, .between = shared_too),
 	N(into_frees_of_old_slabs, .before = unpack_old, .setup = with_old_slab,

@@ -51,6 +51,7 @@ static struct lane *make_lane(struct fm_heap *h, uint16_t number)
 	if (lane == NULL)
 		return NULL;
 	lane_set_up(h, lane, number);
+	lane->remote = LANE_CLOSED;
 	__atomic_store_n(&h->lane[number], lane, __ATOMIC_RELEASE);
 	return lane;
 }
@@ -60,7 +61,9 @@ static void hand_out(struct lane *lane, const uint32_t *inside)
 {
 	pthread_mutex_lock(&lane->lock);
 	lane->inside = inside;
-	__atomic_store_n(&lane->remote, 0, __ATOMIC_RELEASE);
+	/* After a fork it may be that of a thread which others told something. */
+	if (lane->remote == LANE_CLOSED)
+		__atomic_store_n(&lane->remote, 0, __ATOMIC_RELEASE);
 	pthread_mutex_unlock(&lane->lock);
 	lane->taken = true;
 }

@@ -339,6 +339,9 @@ void map_give_back(struct fm_heap *h, uint64_t off, uint64_t len)
 		madvise(h->base + off, frozen, MADV_DONTNEED);
 	off += frozen;
 	len -= frozen;
+	/* Behind that a child without a file of its own yet has its parent's. */
+	if (h->borrowed)
+		len = 0;
 	if (fd >= 0 && len > 0)
 		fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len);
 	else if (len > 0)

@@ -9,6 +9,7 @@
  *   fork            neither of two processes sees what the other stores
  *   fork-threads    forking while other threads allocate
  *   fork-stdio      forking while other threads are in stdio
+ *   fork-starved    a child asks for memory that it may not be able to have
  *   closed FILE     all descriptors are closed, FILE is opened, the heap grows
  *   closed-fork     the same, and then it forks
  *   modules         shared libraries come and go
@@ -27,6 +28,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -533,6 +535,38 @@ static int fork_stdio(void)
 	return 0;
 }
 
+/* What the child asks for lies where its parent has something else by now. */
+static int fork_starved(void)
+{
+	enum { N = 20 };
+	const struct rlimit none = { 0, 0 };
+	unsigned char *all[N];
+	int told[2], i;
+	char byte = 0;
+	pid_t pid;
+
+	NEED(pipe(told) == 0);
+	pid = fork();
+	NEED(pid >= 0);
+	if (pid == 0) {
+		NEED(setrlimit(RLIMIT_NOFILE, &none) == 0);
+		NEED(read(told[0], &byte, 1) == 1);
+		for (i = 0; i < N; i++)
+			if (malloc(3 * MIB) == NULL)
+				NEED(errno == ENOMEM);
+		_exit(0);
+	}
+	for (i = 0; i < N; i++)
+		all[i] = filled(3 * MIB, 'a' + i);
+	NEED(write(told[1], &byte, 1) == 1);
+	wait_for_good_end(pid);
+	for (i = 0; i < N; i++) {
+		NEED(is_filled(all[i], 3 * MIB, 'a' + i));
+		free(all[i]);
+	}
+	return 0;
+}
+
 /* --- descriptors ------------------------------------------------------------------------ */
 
 static void close_all(void)
@@ -669,6 +703,8 @@ int main(int argc, char **argv)
 		return fork_threads();
 	if (strcmp(verb, "fork-stdio") == 0)
 		return fork_stdio();
+	if (strcmp(verb, "fork-starved") == 0)
+		return fork_starved();
 	if (strcmp(verb, "closed") == 0)
 		return closed(arg);
 	if (strcmp(verb, "closed-fork") == 0)

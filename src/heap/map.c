@@ -329,23 +329,33 @@ int map_claim(struct fm_heap *h, uint64_t off, uint64_t len)
 	return rc;
 }
 
+/*
+ * By the mapping: what is mapped through a mount with passthrough is the file in the
+ * store, so the daemon is not asked; and the program may have closed the descriptor.
+ * Where memory is locked (mlock(2)) it takes the descriptor.
+ */
+static void punch(struct fm_heap *h, uint64_t off, uint64_t len)
+{
+	int fd;
+
+	if (madvise(h->base + off, len, MADV_REMOVE) == 0)
+		return;
+	fd = map_fd(h);
+	if (fd >= 0)
+		fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len);
+}
+
 void map_give_back(struct fm_heap *h, uint64_t off, uint64_t len)
 {
 	uint64_t frozen = frozen_part(h, off, len);
-	int state = cancel_disable(), fd = map_fd(h);
+	int state = cancel_disable();
 
 	/* The file is what somebody else may go back to. */
 	if (frozen > 0)
 		madvise(h->base + off, frozen, MADV_DONTNEED);
-	off += frozen;
-	len -= frozen;
 	/* Behind that a child without a file of its own yet has its parent's. */
-	if (h->borrowed)
-		len = 0;
-	if (fd >= 0 && len > 0)
-		fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len);
-	else if (len > 0)
-		madvise(h->base + off, len, MADV_REMOVE);
+	if (len > frozen && !h->borrowed)
+		punch(h, off + frozen, len - frozen);
 	cancel_restore(state);
 }
 

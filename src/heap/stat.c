@@ -3,6 +3,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -31,20 +32,23 @@ static int read_heap(void *src, uint64_t off, void *buf, size_t len)
 /* The super is sound; its heap_end is that of a moment ago. */
 static int run(struct check *c, int fd, struct fm_stats *stats)
 {
-	struct stat st;
+	struct statx st;
 	int rc;
 
-	if (fstat(fd, &st) < 0)
-		return err_sys(errno, "fstat");
-	c->file_len = st.st_size;
+	/* What was given back through a mapping of a file at a mount is no news to
+	 * the kernel's copy of the attributes. */
+	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_SIZE | STATX_BLOCKS,
+		  &st) < 0)
+		return err_sys(errno, "statx");
+	c->file_len = st.stx_size;
 	c->tiny = (c->super.compat & FM_COMPAT_TINY) != 0;
 	c->heap_end = c->super.heap_end;
 	rc = check_begin(c);
 	if (rc == 0)
 		check_run(c);
 	*stats = c->stats;
-	stats->file_len = st.st_size;
-	stats->disk_len = (uint64_t)st.st_blocks * 512;
+	stats->file_len = st.stx_size;
+	stats->disk_len = st.stx_blocks * 512;
 	stats->heap_end = c->heap_end;
 	rc = rc == 0 ? c->error : rc;
 	check_end(c);

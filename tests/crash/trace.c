@@ -209,6 +209,8 @@ int __real_munmap(void *addr, size_t len);
 int __wrap_munmap(void *addr, size_t len);
 int __real_fallocate(int fd, int mode, off_t off, off_t len);
 int __wrap_fallocate(int fd, int mode, off_t off, off_t len);
+int __real_madvise(void *addr, size_t len, int advice);
+int __wrap_madvise(void *addr, size_t len, int advice);
 int __real_ftruncate(int fd, off_t len);
 int __wrap_ftruncate(int fd, off_t len);
 ssize_t __real_pwrite(int fd, const void *buf, size_t len, off_t off);
@@ -259,6 +261,19 @@ int __wrap_fallocate(int fd, int mode, off_t off, off_t len)
 	begin_change();
 	rc = mode == 0 ? reserve(fd, off + len) : __real_fallocate(fd, mode, off, len);
 	called("fallocate", off);
+	return rc;
+}
+
+/* Of the advice this alone changes what is in the file. */
+int __wrap_madvise(void *addr, size_t len, int advice)
+{
+	int rc;
+
+	if (advice != MADV_REMOVE)
+		return __real_madvise(addr, len, advice);
+	begin_change();
+	rc = __real_madvise(addr, len, advice);
+	called("madvise", (unsigned char *)addr - tr.base);
 	return rc;
 }
 

@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <fmalloc.h>
+
 #include "fuzz/fuzz.h"
 #include "heap/layout.h"
 
@@ -24,11 +26,16 @@ static int watched_fd;
 static unsigned allowed = UINT_MAX;
 static bool refused;
 static bool punches = true;
+static ino_t mapped[FM_NWINDOWS];	/* the inode of the file in each window */
 
 int __real_fallocate(int fd, int mode, off_t off, off_t len);
 int __wrap_fallocate(int fd, int mode, off_t off, off_t len);
 int __real_ftruncate(int fd, off_t len);
 int __wrap_ftruncate(int fd, off_t len);
+void *__real_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off);
+void *__wrap_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off);
+int __real_madvise(void *addr, size_t len, int advice);
+int __wrap_madvise(void *addr, size_t len, int advice);
 ssize_t __wrap_getrandom(void *buf, size_t len, unsigned flags);
 
 /* --- files ------------------------------------------------------------------ */
@@ -101,11 +108,11 @@ static bool is_watched(int fd)
 	return fstat(fd, &st) == 0 && st.st_ino == watched.st_ino;
 }
 
-static void set_backed(int fd, uint64_t off, uint64_t end, bool has)
+static void set_backed(uint64_t off, uint64_t end, bool has)
 {
 	if (end > DISK_LEN)
 		end = DISK_LEN;
-	if (off < end && is_watched(fd))
+	if (off < end)
 		memset(backed + off / FM_PAGE_LEN, has,
 		       (end + FM_PAGE_LEN - 1) / FM_PAGE_LEN - off / FM_PAGE_LEN);
 }
@@ -119,7 +126,8 @@ int __wrap_fallocate(int fd, int mode, off_t off, off_t len)
 		return -1;
 	}
 	if (mode != 0) {
-		set_backed(fd, off, off + len, false);
+		if (is_watched(fd))
+			set_backed(off, off + len, false);
 		return __real_fallocate(fd, mode, off, len);
 	}
 	if (allowed == 0 || (uint64_t)(off + len) > DISK_LEN) {
@@ -129,7 +137,8 @@ int __wrap_fallocate(int fd, int mode, off_t off, off_t len)
 	}
 	if (allowed != UINT_MAX)
 		allowed--;
-	set_backed(fd, off, off + len, true);
+	if (is_watched(fd))
+		set_backed(off, off + len, true);
 	if (fstat(fd, &st) < 0 || st.st_size >= off + len)
 		return 0;
 	return __real_ftruncate(fd, off + len);
@@ -137,8 +146,43 @@ int __wrap_fallocate(int fd, int mode, off_t off, off_t len)
 
 int __wrap_ftruncate(int fd, off_t len)
 {
-	set_backed(fd, len, DISK_LEN, false);
+	if (is_watched(fd))
+		set_backed(len, DISK_LEN, false);
 	return __real_ftruncate(fd, len);
+}
+
+static uint64_t window_of(const void *addr)
+{
+	return ((uintptr_t)addr - FM_REGION_BASE) >> FM_WINDOW_BITS;
+}
+
+void *__wrap_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+{
+	void *mem = __real_mmap(addr, len, prot, flags, fd, off);
+	struct stat st;
+
+	if (mem != MAP_FAILED && fd >= 0 && window_of(mem) < FM_NWINDOWS) {
+		fuzz_check(off == 0 && fstat(fd, &st) == 0);
+		mapped[window_of(mem)] = st.st_ino;
+	}
+	return mem;
+}
+
+/* This advice punches as well. */
+int __wrap_madvise(void *addr, size_t len, int advice)
+{
+	uint64_t off = (uintptr_t)addr & ((UINT64_C(1) << FM_WINDOW_BITS) - 1);
+
+	if (advice == MADV_REMOVE && !punches) {
+		errno = EOPNOTSUPP;
+		return -1;
+	}
+	if (advice == MADV_REMOVE) {
+		fuzz_check(window_of(addr) < FM_NWINDOWS);
+		if (mapped[window_of(addr)] == watched.st_ino)
+			set_backed(off, off + len, false);
+	}
+	return __real_madvise(addr, len, advice);
 }
 
 /* The UUID of a new pool, and so its window, which has shadow memory then. */

@@ -10,6 +10,7 @@
 #include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 
 #include <fmalloc.h>
 
@@ -18,12 +19,15 @@
 
 static int fallocate_errno;	/* 0: let the system do it */
 static bool in_part;		/* ... half of it, in spite of the error, as ext4 */
+static int madvise_errno;	/* the same for MADV_REMOVE alone */
+static unsigned npunched;	/* holes by fallocate */
 
 int __real_fallocate(int fd, int mode, off_t off, off_t len);
 int __wrap_fallocate(int fd, int mode, off_t off, off_t len);
 
 int __wrap_fallocate(int fd, int mode, off_t off, off_t len)
 {
+	npunched += mode != 0;
 	if (fallocate_errno == 0 || (in_part && mode != 0))
 		return __real_fallocate(fd, mode, off, len);
 	if (in_part)
@@ -32,10 +36,25 @@ int __wrap_fallocate(int fd, int mode, off_t off, off_t len)
 	return -1;
 }
 
+int __real_madvise(void *addr, size_t len, int advice);
+int __wrap_madvise(void *addr, size_t len, int advice);
+
+/* MADV_REMOVE is what punches holes as well. */
+int __wrap_madvise(void *addr, size_t len, int advice)
+{
+	if (advice != MADV_REMOVE)
+		return __real_madvise(addr, len, advice);
+	if (madvise_errno == 0 && (fallocate_errno == 0 || in_part))
+		return __real_madvise(addr, len, advice);
+	errno = madvise_errno != 0 ? madvise_errno : fallocate_errno;
+	return -1;
+}
+
 static int set_up(void **state)
 {
-	fallocate_errno = 0;
+	fallocate_errno = madvise_errno = 0;
 	in_part = false;
+	npunched = 0;
 	return scratch_make(state);
 }
 
@@ -245,6 +264,50 @@ static void what_was_had_of_too_much_goes_back(void **state)
 	assert_int_equal(fmalloc_close(fi), 0);
 }
 
+static uint64_t taken(void)
+{
+	struct stat st;
+
+	assert_int_equal(stat(P, &st), 0);
+	return st.st_blocks * 512;
+}
+
+/* Through the mapping if that can be, else by the descriptor; and not at all if
+ * neither can. */
+static void space_goes_back_one_way_or_the_other(void **state)
+{
+	struct fm_info *fi = fmalloc_open(P, FM_CREATE, NULL);
+	char *p;
+	int way;
+
+	(void)state;
+	assert_non_null(fi);
+	for (way = 0; way < 4; way++) {
+		p = fmalloc(20 << 20);
+		assert_non_null(p);
+		memset(p, 1, 20 << 20);
+		if (way == 1)
+			madvise_errno = EOPNOTSUPP;
+		if (way == 2 && mlock(p + (10 << 20), 4096) < 0)
+			print_message("memory cannot be locked\n");
+		if (way == 3)
+			madvise_errno = fallocate_errno = EOPNOTSUPP;
+		npunched = 0;
+		ffree(p);
+		assert_int_equal(fm_trim(fi), 0);
+		if (way == 0)
+			assert_int_equal(npunched, 0);
+		if (way < 3)
+			assert_in_range(taken(), 0, 3 << 20);
+		else
+			assert_in_range(taken(), 20 << 20, 24 << 20);
+		madvise_errno = fallocate_errno = 0;
+		munlockall();
+	}
+	assert_sound(0);
+	assert_int_equal(fmalloc_close(fi), 0);
+}
+
 static void no_space_for_a_new_pool_leaves_nothing(void **state)
 {
 	char zero[1000] = { 0 };
@@ -356,6 +419,7 @@ int main(void)
 		map_test(part_of_a_chunk_is_no_hole),
 		map_test(no_space_is_null_and_goes_away),
 		map_test(what_was_had_of_too_much_goes_back),
+		map_test(space_goes_back_one_way_or_the_other),
 		map_test(no_space_for_a_new_pool_leaves_nothing),
 	};
 

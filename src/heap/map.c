@@ -22,6 +22,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "common/align.h"
@@ -39,27 +40,33 @@
 /*
  * Programs that become daemons, or start others, close descriptors that they know
  * nothing of, and open files that get the same numbers.  So the pool's is looked at
- * before each use; uses are rare, and looking takes less than a microsecond.
+ * before each use; uses are rare, and looking takes less than a microsecond: of what
+ * the kernel knows, without asking the daemon of a mount.  (Its length of the file is
+ * right but for what was done behind the mount.)
  */
-static int look(const struct fm_heap *h, struct stat *st)
+static int look(const struct fm_heap *h, struct statx *st)
 {
-	if (h->fd < 0 || fstat(h->fd, st) < 0)
+	if (h->fd < 0 || statx(h->fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC,
+			       STATX_INO | STATX_SIZE, st) < 0)
 		return -1;
-	return st->st_dev == h->dev && st->st_ino == h->ino ? h->fd : -1;
+	if (makedev(st->stx_dev_major, st->stx_dev_minor) != h->dev ||
+	    st->stx_ino != h->ino)
+		return -1;
+	return h->fd;
 }
 
 int map_fd(const struct fm_heap *h)
 {
-	struct stat st;
+	struct statx st;
 
 	return look(h, &st);
 }
 
 uint64_t map_file_len(const struct fm_heap *h)
 {
-	struct stat st;
+	struct statx st;
 
-	return look(h, &st) < 0 ? UINT64_MAX : (uint64_t)st.st_size;
+	return look(h, &st) < 0 ? UINT64_MAX : st.stx_size;
 }
 
 void map_close_fd(struct fm_heap *h)

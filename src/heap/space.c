@@ -21,7 +21,7 @@
 #include "heap/zone.h"
 
 #define GROW_NPAGES_MIN 64u	/* 256 KiB */
-#define GROW_NPAGES_MAX 4096u	/* 16 MiB */
+#define GROW_NPAGES_MAX FM_ZONE_NPAGES	/* 64 MiB */
 #define SMALL_LEN (4 * FM_CHUNK_LEN)	/* a pool up to here grows by less than chunks */
 #define SLACK_NCHUNKS_MIN 2u	/* so much may lie idle in any pool */
 #define SHRINK_LEN_MIN (UINT64_C(1) << 20)
@@ -191,30 +191,30 @@ static int extend_by_steps(struct fm_heap *h, struct zone *z, uint32_t least)
 	if (more > FM_ZONE_NPAGES - from)
 		more = FM_ZONE_NPAGES - from;
 	rc = space_extend(h, z, more);
+	if (rc == 0)
+		return 0;
 	if (end_of_space(h, end) != end)
 		least = align_up(from + least, FM_CHUNK_NPAGES) - from;
-	if (rc < 0 && more > least)
-		rc = space_extend(h, z, least);
-	return rc;
+	return more > least ? space_extend(h, z, least) : rc;
 }
 
-/* A new, empty normal zone. */
-static int add_zone(struct fm_heap *h)
+/* A new, empty normal zone, of which nreserved pages have space. */
+static int add_zone(struct fm_heap *h, uint32_t nreserved)
 {
-	struct fm_zone_disk disk = { .npages_reserved = FM_CHUNK_NPAGES };
+	struct fm_zone_disk disk = { .npages_reserved = nreserved };
+	uint64_t base, len = nreserved * FM_PAGE_LEN;
 	uint32_t index = 0;
 	struct zone *z;
-	uint64_t base;
 	int rc;
 
 	rc = zone_find_unused(h, 1, &index);
 	if (rc < 0)
 		return rc;
 	base = index * FM_ZONE_LEN;
-	rc = add_unlocked(h, base, FM_CHUNK_LEN);
+	rc = add_unlocked(h, base, len);
 	if (rc < 0)
 		return rc;
-	z = zone_new(h, index, FM_CHUNK_NPAGES);
+	z = zone_new(h, index, nreserved);
 	if (z == NULL)
 		return err_sys(ENOMEM, "memory for zone %u", (unsigned)index);
 	memtool_ours(h->base + base, FM_ZONE_DATA_OFF);
@@ -222,12 +222,25 @@ static int add_zone(struct fm_heap *h)
 	 * the heap's end, if somebody was killed shortening the pool. */
 	memset(z->table, 0, FM_ZONE_TABLE_LEN);
 	zone_set_spare(h, index, false);
-	zone_raise_end(h, base + FM_CHUNK_LEN);
+	zone_raise_end(h, base + len);
 	zone_write_header(h, index, disk);
 	zone_set_kind(h, index, FM_ZONE_NORMAL);
 	count_backed(h, zone_nbacked(z));
 	extent_add(h, z, FM_ZONE_HEAD_NPAGES, zone_nbacked(z));
 	return 0;
+}
+
+/* One that holds the run, by a step as well. */
+static int add_zone_by_steps(struct fm_heap *h, uint32_t npages, uint32_t align)
+{
+	uint32_t least = align_up(FM_ZONE_HEAD_NPAGES, align) + npages;
+	uint32_t n = step_of(h);
+	int rc;
+
+	least = align_up(least, FM_CHUNK_NPAGES);
+	n = n < least ? least : align_up(n, FM_CHUNK_NPAGES);
+	rc = add_zone(h, n);
+	return rc < 0 && n > least ? add_zone(h, least) : rc;
 }
 
 /* --- filling holes again --------------------------------------------------------- */
@@ -266,6 +279,16 @@ static uint32_t find_gap(const struct zone *z, uint32_t npages, uint32_t align)
 	return 0;
 }
 
+/* How many bits of the mask are set from c on. */
+static uint32_t run_of(uint32_t mask, uint32_t c)
+{
+	uint32_t n = 0;
+
+	while (c + n < 32 && mask >> (c + n) & 1)
+		n++;
+	return n;
+}
+
 /* The holes that the pages lie in, as a mask. */
 static uint32_t holes_of(const struct zone *z, uint32_t p, uint32_t npages)
 {
@@ -275,33 +298,41 @@ static uint32_t holes_of(const struct zone *z, uint32_t p, uint32_t npages)
 	return z->holes & (uint32_t)(((UINT64_C(1) << n) - 1) << first);
 }
 
+static int fill_run(struct fm_heap *h, struct zone *z, uint32_t c, uint32_t n)
+{
+	int rc = add_unlocked(h, z->index * FM_ZONE_LEN + c * FM_CHUNK_LEN,
+			      n * FM_CHUNK_LEN);
+
+	if (rc < 0)
+		return rc;
+	z->holes &= ~(((1u << n) - 1) << c);
+	__atomic_store_n(&z->disk->holes, z->holes, __ATOMIC_RELEASE);
+	h->nhole_chunks -= n;
+	count_backed(h, (int64_t)n * FM_CHUNK_NPAGES);
+	extent_add(h, z, c * FM_CHUNK_NPAGES, n * FM_CHUNK_NPAGES);
+	return 0;
+}
+
 static int fill(struct fm_heap *h, struct zone *z, uint32_t mask)
 {
-	uint32_t c;
-	int rc;
+	uint32_t c, n;
+	int rc = 0;
 
-	for (c = 1; c < 32; c++) {
-		if ((mask >> c & 1) == 0)
-			continue;
-		rc = add_unlocked(h, z->index * FM_ZONE_LEN + c * FM_CHUNK_LEN,
-				  FM_CHUNK_LEN);
-		if (rc < 0)
-			return rc;
-		z->holes &= ~(1u << c);
-		__atomic_store_n(&z->disk->holes, z->holes, __ATOMIC_RELEASE);
-		h->nhole_chunks--;
-		count_backed(h, FM_CHUNK_NPAGES);
-		extent_add(h, z, c * FM_CHUNK_NPAGES, FM_CHUNK_NPAGES);
+	for (c = 1; rc == 0 && c < 32; c += n + 1) {
+		n = run_of(mask, c);
+		if (n > 0)
+			rc = fill_run(h, z, c, n);
 	}
-	return 0;
+	return rc;
 }
 
 /* Fill the first holes that will do: 0, -EAGAIN (there are none), or what the
  * file system says. */
 static int fill_holes(struct fm_heap *h, uint32_t npages, uint32_t align)
 {
-	uint32_t nzones = heap_nzones(h), i, start, step = step_of(h), mask;
+	uint32_t nzones = heap_nzones(h), i, start, step = step_of(h), least, mask;
 	struct zone *z;
+	int rc;
 
 	for (i = 0; i < nzones && h->nhole_chunks > 0; i++) {
 		z = h->zones[i];
@@ -309,13 +340,15 @@ static int fill_holes(struct fm_heap *h, uint32_t npages, uint32_t align)
 		if (start == 0)
 			continue;
 		/* None in it: extent_take() did not look far enough. */
-		mask = holes_of(z, start, npages);
+		mask = least = holes_of(z, start, npages);
 		if (mask == 0)
 			continue;
-		/* Some more, as when growing. */
+		/* Some more, as when growing; if the disk is nearly full, only what
+		 * must be. */
 		if (step > npages && start + step <= FM_ZONE_NPAGES)
 			mask |= holes_of(z, start, step);
-		return fill(h, z, mask);
+		rc = fill(h, z, mask);
+		return rc < 0 && mask != least ? fill(h, z, least & z->holes) : rc;
 	}
 	return -EAGAIN;
 }
@@ -334,15 +367,8 @@ int space_grow(struct fm_heap *h, uint32_t npages, uint32_t align)
 		if (least == 0)
 			z = z->next_growable;
 	}
-	if (z == NULL) {
-		rc = add_zone(h);
-		if (rc < 0)
-			return rc;
-		z = h->growable;	/* where the new one is, first */
-		least = lacks(z, npages, align);
-		if (least == 1)
-			return 0;
-	}
+	if (z == NULL)
+		return add_zone_by_steps(h, npages, align);
 	return extend_by_steps(h, z, least);
 }
 
@@ -414,8 +440,7 @@ static void punch_chunks(struct fm_heap *h, uint32_t index, uint32_t mask)
 	uint32_t c, n;
 
 	for (c = 0; c < 32; c += n + 1) {
-		for (n = 0; c + n < 32 && mask >> (c + n) & 1; n++)
-			;
+		n = run_of(mask, c);
 		if (n > 0)
 			map_give_back(h, index * FM_ZONE_LEN + c * FM_CHUNK_LEN,
 				      n * FM_CHUNK_LEN);

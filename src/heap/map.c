@@ -83,12 +83,12 @@ void map_close_fd(struct fm_heap *h)
  * and the writer lock with it if that is on the same one; a forked child that
  * has the mapping would hold the lock when the parent is dead.  -1: cannot.
  */
-static int reopen(int fd, int flags)
+static int reopen(int fd)
 {
 	char path[32];
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK | flags);
+	return open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
 }
 
 /* One attempt, of `len` bytes. */
@@ -122,7 +122,7 @@ int map_pool(struct fm_heap *h, uint64_t file_len)
 		return err_set(EFBIG, "its %" PRIu64 " bytes are more than the %"
 			       PRIu64 " of an address window", file_len, len);
 	/* ulimit -v and file systems with a low limit leave less. */
-	fd = h->writable ? reopen(h->fd, 0) : -1;
+	fd = h->writable ? reopen(h->fd) : -1;
 	for (rc = map_len(h, fd < 0 ? h->fd : fd, want, len);
 	     (rc == -ENOMEM || rc == -EOVERFLOW) && len / 2 >= least;
 	     rc = map_len(h, fd < 0 ? h->fd : fd, want, len))
@@ -144,29 +144,6 @@ void map_close(struct fm_heap *h)
 /* --- syncing -------------------------------------------------------------------- */
 
 /*
- * Have the file's new length on disk before any page that says how long the heap
- * is: otherwise a crash of the machine in the middle of a commit leaves a heap
- * longer than its file.  A fallocate(2) that changes nothing, by a descriptor
- * with O_SYNC, waits for the journal and for nothing else.
- */
-static void sync_length(struct fm_heap *h, uint64_t end)
-{
-	int fd;
-
-	if (!__atomic_exchange_n(&h->grown, false, __ATOMIC_ACQ_REL))
-		return;
-	fd = map_fd(h);
-	if (fd >= 0)
-		fd = reopen(fd, O_SYNC);
-	if (fd < 0)
-		return;
-	/* Where that cannot be done msync() will still do, but for the order. */
-	if (fallocate(fd, 0, end - FM_PAGE_LEN, FM_PAGE_LEN) < 0)
-		errno = 0;
-	close(fd);
-}
-
-/*
  * msync alone: on a shared mapping it is fdatasync(2) of the range (the length
  * of the file included), and it reaches the backing file even when the mount
  * that the file was opened through has gone.
@@ -183,12 +160,31 @@ int map_sync_part(struct fm_heap *h, uint64_t off, uint64_t len)
 	return rc;
 }
 
+/*
+ * Have the file's new length on disk before any page that says how long the heap
+ * is: otherwise a crash of the machine in the middle of a commit leaves a heap
+ * longer than its file.  The last page says nothing, and is mostly not even dirty;
+ * to sync it waits for the journal.  (So would a fallocate(2) by a descriptor with
+ * O_SYNC, but at a mount that is the daemon's, which has no such flag.)
+ */
+static int sync_length(struct fm_heap *h, uint64_t end)
+{
+	int rc;
+
+	if (!__atomic_exchange_n(&h->grown, false, __ATOMIC_ACQ_REL))
+		return 0;
+	rc = map_sync_part(h, end - FM_PAGE_LEN, FM_PAGE_LEN);
+	if (rc < 0)
+		__atomic_store_n(&h->grown, true, __ATOMIC_RELEASE);
+	return rc;
+}
+
 int map_sync(struct fm_heap *h)
 {
 	uint64_t end = heap_end(h);
+	int rc = sync_length(h, end);
 
-	sync_length(h, end);
-	return map_sync_part(h, 0, end);
+	return rc == 0 ? map_sync_part(h, 0, end) : rc;
 }
 
 /* --- space ----------------------------------------------------------------------- */

@@ -230,6 +230,8 @@ void registry_each(void (*fn)(struct fm_heap *h));
 
 /* --- map.c: the one file that calls mmap, msync, fallocate -------------- */
 
+struct holes;
+
 /* Map `h->fd` into window `h->window`; sets base, map_len.  -EEXIST: something
  * else is there.  file_len: what must fit at least. */
 int map_pool(struct fm_heap *h, uint64_t file_len);
@@ -249,6 +251,10 @@ int map_sync_part(struct fm_heap *h, uint64_t off, uint64_t len);
 int map_reserve(int fd, uint64_t off, uint64_t len);
 /* The same of a pool's file. */
 int map_claim(struct fm_heap *h, uint64_t off, uint64_t len);
+/* While the pool is being opened: list what has no space of [off, off + len); then
+ * let it have space, all of it or, but for an error, none. */
+int map_find_holes(struct fm_heap *h, uint64_t off, uint64_t len, struct holes *holes);
+int map_fill_holes(struct fm_heap *h, const struct holes *holes);
 /* Give the space of [off, off + len) back; the bytes read as zero then.  If that
  * cannot be done the pool just keeps it. */
 void map_give_back(struct fm_heap *h, uint64_t off, uint64_t len);

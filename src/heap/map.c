@@ -13,12 +13,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <linux/fiemap.h>
-#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -26,6 +23,7 @@
 #include <unistd.h>
 
 #include "common/align.h"
+#include "common/holes.h"
 #include "heap/error.h"
 #include "heap/heap.h"
 #include "heap/memtool.h"
@@ -221,44 +219,18 @@ static int reserve_by_zeroes(int fd, uint64_t off, uint64_t len)
 		if (n != sizeof(zeroes))
 			return n < 0 ? -errno : -ENOSPC;
 	}
-	/* Delayed until now, it may yet turn out that there is no space. */
-	return fdatasync(fd) < 0 ? -errno : 0;
+	return 0;
 }
 
-/*
- * Whether all of the range has space of its own already: XFS wants more to be
- * free before it looks.  What a reflink shares needs space at the next store.
- */
-static bool has_space(int fd, uint64_t off, uint64_t len)
+/* Of zeroes that were written: delayed until now, it may yet turn out that there is
+ * no space. */
+static int sync_zeroes(int fd)
 {
-	enum { N = 32 };
-	union {
-		struct fiemap map;
-		unsigned char bytes[sizeof(struct fiemap) +
-				    N * sizeof(struct fiemap_extent)];
-	} f;
-	uint64_t end = off + len;
-	uint32_t i;
-
-	while (off < end) {
-		memset(&f, 0, sizeof(f));
-		f.map.fm_start = off;
-		f.map.fm_length = end - off;
-		f.map.fm_extent_count = N;
-		if (ioctl(fd, FS_IOC_FIEMAP, &f) < 0 || f.map.fm_mapped_extents == 0)
-			return false;
-		for (i = 0; i < f.map.fm_mapped_extents; i++) {
-			const struct fiemap_extent *e = &f.map.fm_extents[i];
-
-			if (e->fe_logical > off || e->fe_flags & FIEMAP_EXTENT_SHARED)
-				return false;
-			off = e->fe_logical + e->fe_length;
-		}
-	}
-	return true;
+	return fdatasync(fd) < 0 ? err_sys(errno, "write zeroes") : 0;
 }
 
-static int reserve(int fd, uint64_t off, uint64_t len)
+/* *zeroed is set if sync_zeroes() is still to come. */
+static int reserve_part(int fd, uint64_t off, uint64_t len, bool *zeroed)
 {
 	struct rlimit limit;
 	struct stat st;
@@ -274,14 +246,20 @@ static int reserve(int fd, uint64_t off, uint64_t len)
 			continue;
 		if (errno == EOPNOTSUPP || errno == ENOSYS) {
 			rc = reserve_by_zeroes(fd, off, len);
+			*zeroed = true;
 			return rc < 0 ? err_sys(-rc, "write zeroes") : 0;
 		}
-		rc = errno;
-		if ((rc == ENOSPC || rc == EDQUOT) && has_space(fd, off, len))
-			return 0;
-		return err_sys(rc, "reserve %" PRIu64 " bytes of space", len);
+		return err_sys(errno, "reserve %" PRIu64 " bytes of space", len);
 	}
 	return 0;
+}
+
+static int reserve(int fd, uint64_t off, uint64_t len)
+{
+	bool zeroed = false;
+	int rc = reserve_part(fd, off, len, &zeroed);
+
+	return rc == 0 && zeroed ? sync_zeroes(fd) : rc;
 }
 
 int map_reserve(int fd, uint64_t off, uint64_t len)
@@ -329,6 +307,47 @@ int map_claim(struct fm_heap *h, uint64_t off, uint64_t len)
 	if (rc == 0)
 		rc = fd >= 0 ? reserve(fd, off, len) : populate(h, off, len);
 	cancel_restore(state);
+	return rc;
+}
+
+int map_find_holes(struct fm_heap *h, uint64_t off, uint64_t len, struct holes *holes)
+{
+	int rc = holes_find(h->fd, off, len, holes);
+
+	return rc < 0 ? err_sys(-rc, "a list of holes") : 0;
+}
+
+/* Some file systems (ext4, XFS) keep what they had got when there is no more. */
+static void undo_fill(struct fm_heap *h, const struct holes *holes, size_t n,
+		      uint64_t file_len)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		if (holes->hole[i].sure)
+			fallocate(h->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				  holes->hole[i].off, holes->hole[i].len);
+	if (map_file_len(h) > file_len)
+		map_cut(h->fd, file_len);
+}
+
+int map_fill_holes(struct fm_heap *h, const struct holes *holes)
+{
+	uint64_t file_len = map_file_len(h);
+	int rc = holes_check(h->fd, holes);
+	bool zeroed = false;
+	size_t i;
+
+	if (rc < 0)
+		return err_sys(-rc, "reserve %" PRIu64 " bytes of space (%" PRIu64
+			       " are shared with other files)", holes->len,
+			       holes->shared_len);
+	for (i = 0; i < holes->n && rc == 0; i++)
+		rc = reserve_part(h->fd, holes->hole[i].off, holes->hole[i].len, &zeroed);
+	if (rc == 0 && zeroed)
+		rc = sync_zeroes(h->fd);
+	if (rc < 0)
+		undo_fill(h, holes, i, file_len);
 	return rc;
 }
 

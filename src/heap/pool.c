@@ -310,14 +310,15 @@ static int settle_home(struct fm_heap *h, int flags)
 /*
  * A copy made by a tool that turns zeroes into holes has less space than the
  * heap was promised; get it now, for a store into a hole of a full disk would
- * be a signal.  Where nothing is missing it takes some us a zone.  (What
+ * be a signal.  If it is not to be had the file stays as it is.  Where nothing is
+ * missing it takes some us a zone, or one request to a mount's daemon.  (What
  * st_blocks says is no proof: it counts the file system's own blocks, too.)
  */
 static int claim_space(struct fm_heap *h)
 {
 	int rc = space_claim(h);
 
-	return rc < 0 ? err_in(rc, "the file is sparse") : 0;
+	return rc < 0 ? err_in(rc, "the file is sparse, or shares its blocks") : 0;
 }
 
 /* A process died making a page of roots. */

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "common/align.h"
+#include "common/holes.h"
 #include "heap/error.h"
 #include "heap/lock.h"
 #include "heap/memtool.h"
@@ -71,8 +72,16 @@ int space_add(struct fm_heap *h, uint64_t off, uint64_t len)
 	return rc;
 }
 
-/* Space for the zone's pages, but for its holes. */
-static int claim_zone(struct fm_heap *h, uint32_t index)
+/* --- at opening ---------------------------------------------------------------- */
+
+/* List what has no space, though it should. */
+static int look_for(struct fm_heap *h, uint64_t from, uint64_t to, struct holes *missing)
+{
+	return from == to ? 0 : map_find_holes(h, from, end_of_space(h, to) - from, missing);
+}
+
+/* Of the zone's pages, but for its holes. */
+static int look_in_zone(struct fm_heap *h, uint32_t index, struct holes *missing)
 {
 	uint64_t base = index * FM_ZONE_LEN, from = base;
 	uint64_t end = base + (uint64_t)zone_nreserved(h, index) * FM_PAGE_LEN;
@@ -88,13 +97,13 @@ static int claim_zone(struct fm_heap *h, uint32_t index)
 		if (at + FM_CHUNK_LEN > end)
 			break;
 		if (at > from)
-			rc = claim(h, from, at);
+			rc = look_for(h, from, at, missing);
 		from = at + FM_CHUNK_LEN;
 	}
-	return rc == 0 && end > from ? claim(h, from, end) : rc;
+	return rc == 0 && end > from ? look_for(h, from, end, missing) : rc;
 }
 
-int space_claim(struct fm_heap *h)
+static int look_everywhere(struct fm_heap *h, struct holes *missing)
 {
 	uint32_t nzones = heap_nzones(h), i;
 	const struct fm_zone_disk *disk;
@@ -103,16 +112,28 @@ int space_claim(struct fm_heap *h)
 	for (i = 0; i < nzones && rc == 0; i++)
 		switch (zone_kind(h, i)) {
 		case FM_ZONE_NORMAL:
-			rc = claim_zone(h, i);
+			rc = look_in_zone(h, i, missing);
 			break;
 		case FM_ZONE_HUGE:
 			disk = zone_header(h, i);
-			rc = claim(h, i * FM_ZONE_LEN, i * FM_ZONE_LEN +
-				   disk->huge_off + disk->huge_len);
+			rc = look_for(h, i * FM_ZONE_LEN, i * FM_ZONE_LEN +
+				      disk->huge_off + disk->huge_len, missing);
 			break;
 		default:
 			break;
 		}
+	return rc;
+}
+
+int space_claim(struct fm_heap *h)
+{
+	struct holes missing = { 0 };
+	int rc;
+
+	rc = look_everywhere(h, &missing);
+	if (rc == 0)
+		rc = map_fill_holes(h, &missing);
+	holes_free(&missing);
 	return rc;
 }
 

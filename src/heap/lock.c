@@ -160,13 +160,13 @@ static int lock_op(int fd, uint64_t off, short type)
 static int look_at_writer(int fd, bool others)
 {
 	struct fm_writer_disk writer;
-	struct stat st;
+	struct statx st;
 	ssize_t n;
 
 	n = pread(fd, &writer, sizeof(writer), offsetof(struct fm_super_disk, writer));
-	if (n < 0 || fstat(fd, &st) < 0)
+	if (n < 0 || statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &st) < 0)
 		return err_sys(errno, "read");
-	if (n == sizeof(writer) && writer_alive(&writer, st.st_ino))
+	if (n == sizeof(writer) && writer_alive(&writer, st.stx_ino))
 		return err_set(EBUSY, "process %" PRIu64 " has it open for writing",
 			       writer.pid);
 	return others ? err_set(EBUSY, "another program has it open for writing") : 0;
@@ -218,15 +218,11 @@ int lock_bar_readers(int fd)
 	return lock_op(fd, READERS_LOCK_OFF, F_WRLCK);
 }
 
-int lock_sign(int fd, struct fm_writer_disk *writer)
+int lock_sign(uint64_t ino, struct fm_writer_disk *writer)
 {
-	struct fm_writer_disk w = { .pid = getpid() };
-	struct stat st;
+	struct fm_writer_disk w = { .pid = getpid(), .ino = ino };
 	int rc;
 
-	if (fstat(fd, &st) < 0)
-		return err_sys(errno, "fstat");
-	w.ino = st.st_ino;
 	rc = get_boot_id(w.boot_id);
 	if (rc == 0)
 		rc = get_pidns(&w.pidns);

@@ -26,8 +26,8 @@ void lock_share(int fd);
  * comes until the description is closed; or -errno. */
 int lock_bar_readers(int fd);
 
-/* Enter this process as the writer of the file fd; or nobody. */
-int lock_sign(int fd, struct fm_writer_disk *writer);
+/* Enter this process as the writer of the file with this inode number; or nobody. */
+int lock_sign(uint64_t ino, struct fm_writer_disk *writer);
 void lock_unsign(struct fm_writer_disk *writer);
 
 #endif

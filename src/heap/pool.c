@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "common/nocow.h"
@@ -56,13 +57,26 @@ static int open_file(const char *path, int flags, bool *made)
 	return err_set(ENOENT, "it is a symbolic link to nowhere");
 }
 
-static int check_regular(int fd, struct stat *st)
+/* What the kernel knows of a file at a mount without asking its daemon; or, with
+ * AT_STATX_FORCE_SYNC, what the daemon says now. */
+static int look_at(int fd, int sync, struct statx *st)
 {
-	if (fstat(fd, st) < 0)
-		return err_sys(errno, "fstat");
-	if (S_ISDIR(st->st_mode))
+	if (statx(fd, "", AT_EMPTY_PATH | sync, STATX_TYPE | STATX_INO | STATX_SIZE,
+		  st) < 0)
+		return err_sys(errno, "statx");
+	return 0;
+}
+
+static int check_regular(int fd)
+{
+	struct statx st;
+	int rc = look_at(fd, AT_STATX_DONT_SYNC, &st);
+
+	if (rc < 0)
+		return rc;
+	if (S_ISDIR(st.stx_mode))
 		return err_set(EISDIR, "it is a directory");
-	if (!S_ISREG(st->st_mode))
+	if (!S_ISREG(st.stx_mode))
 		return err_set(EINVAL, "it is not a regular file");
 	return 0;
 }
@@ -126,18 +140,17 @@ static int read_super(int fd, struct fm_super_disk *super, size_t *len)
 }
 
 /* 0: a pool; 1: nothing yet, to be made; else -errno with words. */
-static int judge(int fd, int flags, uint64_t size)
+static int judge(int fd, int flags, uint64_t size, struct fm_super_disk *super)
 {
-	struct fm_super_disk super;
 	size_t len;
 	int rc, zero;
 
-	rc = read_super(fd, &super, &len);
+	rc = read_super(fd, super, &len);
 	if (rc < 0)
 		return rc;
-	rc = super_check(&super);
+	rc = super_check(super);
 	if (rc == -EINVAL) {
-		if (size >= FM_APP_OFF && super.magic[0] != 0)
+		if (size >= FM_APP_OFF && super->magic[0] != 0)
 			return rc;
 		zero = file_is_zero(fd, size);
 		if (zero < 0)
@@ -151,13 +164,13 @@ static int judge(int fd, int flags, uint64_t size)
 	}
 	if (rc < 0)
 		return rc;
-	if (size < super.heap_end)
+	if (size < super->heap_end)
 		return err_set(EUCLEAN, "the pool is cut short: %" PRIu64 " bytes of %"
-			       PRIu64, size, super.heap_end);
-	if (!(flags & FM_RDONLY) && (super.ro_compat & ~FM_RO_COMPAT_KNOWN) != 0)
+			       PRIu64, size, super->heap_end);
+	if (!(flags & FM_RDONLY) && (super->ro_compat & ~FM_RO_COMPAT_KNOWN) != 0)
 		return err_set(EROFS, "the pool has features that this library may"
 			       " only read (ro_compat bits %#" PRIx64 ")",
-			       super.ro_compat & ~FM_RO_COMPAT_KNOWN);
+			       super->ro_compat & ~FM_RO_COMPAT_KNOWN);
 	return 0;
 }
 
@@ -180,23 +193,22 @@ static int sync_parent(const char *path)
 	return rc;
 }
 
-static int write_pool(int fd, uint64_t size)
+static int write_pool(int fd, uint64_t size, struct fm_super_disk *super)
 {
-	struct fm_super_disk super;
 	ssize_t n;
 	int rc;
 
 	if (size == 0)
 		nocow_set(fd, true);
-	rc = super_make(&super);
+	rc = super_make(super);
 	if (rc == 0)
 		rc = map_reserve(fd, 0, FM_ZONE_DATA_OFF);
 	if (rc < 0)
 		goto shorten;
 	do
-		n = pwrite(fd, &super, sizeof(super), 0);
+		n = pwrite(fd, super, sizeof(*super), 0);
 	while (n < 0 && errno == EINTR);
-	if (n == sizeof(super))
+	if (n == sizeof(*super))
 		return 0;
 	rc = err_sys(n < 0 ? errno : ENOSPC, "write");
 
@@ -206,9 +218,10 @@ shorten:
 	return rc;
 }
 
-static int make_pool(int fd, const char *path, uint64_t size)
+static int make_pool(int fd, const char *path, uint64_t size,
+		     struct fm_super_disk *super)
 {
-	int rc = write_pool(fd, size);
+	int rc = write_pool(fd, size, super);
 
 	if (rc < 0)
 		return rc;
@@ -358,7 +371,7 @@ static int start_writing(struct fm_heap *h, int flags)
 	}
 	rc = claim_space(h);
 	if (rc == 0)
-		rc = lock_sign(h->fd, &h->super->writer);
+		rc = lock_sign(h->ino, &h->super->writer);
 	if (rc == 0)
 		rc = settle_home(h, flags);
 	if (rc < 0)
@@ -399,25 +412,22 @@ static void unmap(struct fm_heap *h)
 	h->info.mem = NULL;
 }
 
-static int map_and_start(int fd, const char *path, int flags, struct fm_heap **out)
+static int map_and_start(int fd, const char *path, int flags,
+			 const struct fm_super_disk *super, struct fm_heap **out)
 {
-	struct fm_super_disk super;
 	struct fm_heap *h = NULL;
-	struct stat st;
-	size_t len;
+	struct statx st;
 	int rc;
 
-	rc = read_super(fd, &super, &len);
-	if (rc == 0 && fstat(fd, &st) < 0)
-		rc = err_sys(errno, "fstat");
+	rc = look_at(fd, AT_STATX_DONT_SYNC, &st);
 	if (rc < 0)
 		return rc;
 	registry_lock();
-	rc = flags & FM_FIXED ? find_home(fd, flags, st.st_size, &super, &h) :
-				find_window(fd, flags, st.st_size, &super, &h);
+	rc = flags & FM_FIXED ? find_home(fd, flags, st.stx_size, super, &h) :
+				find_window(fd, flags, st.stx_size, super, &h);
 	if (rc == 0) {
-		h->dev = st.st_dev;
-		h->ino = st.st_ino;
+		h->dev = makedev(st.stx_dev_major, st.stx_dev_minor);
+		h->ino = st.stx_ino;
 		rc = start_heap(h, path, flags);
 		if (rc == 0) {
 			registry_add(h);
@@ -434,29 +444,30 @@ static int open_pool(const char *path, int flags, bool *created, struct fm_heap 
 {
 	/* ours: made here, under the lock, and nobody else can have used it. */
 	bool writable = !(flags & FM_RDONLY), made, ours = false;
-	struct stat st;
+	struct fm_super_disk super;
+	struct statx st = { 0 };
 	int fd, rc;
 
 	fd = open_file(path, flags, &made);
 	if (fd < 0)
 		return fd;
-	rc = check_regular(fd, &st);
+	rc = check_regular(fd);
 	if (rc == 0 && writable)
 		rc = lock_take(fd);
 	else if (rc == 0)
 		lock_share(fd);
-	/* What was there before the lock may have changed. */
+	/* What was known before the lock may have changed. */
 	if (rc == 0)
-		rc = check_regular(fd, &st);
+		rc = look_at(fd, AT_STATX_FORCE_SYNC, &st);
 	if (rc == 0)
-		rc = judge(fd, flags, st.st_size);
+		rc = judge(fd, flags, st.stx_size, &super);
 	*created = rc == 1;
 	if (rc == 1) {
-		rc = make_pool(fd, path, st.st_size);
+		rc = make_pool(fd, path, st.stx_size, &super);
 		ours = made;
 	}
 	if (rc == 0)
-		rc = map_and_start(fd, path, flags, out);
+		rc = map_and_start(fd, path, flags, &super, out);
 	if (rc < 0 && ours)
 		unlink(path);
 	if (rc < 0)
@@ -478,11 +489,12 @@ int pool_open(const char *path, int flags, bool *created, struct fm_heap **out)
 int pool_make_scratch(int fd, const char *name, const char *dir, struct fm_heap **out)
 {
 	int state = cancel_disable(), rc;
+	struct fm_super_disk super;
 
 	registry_begin_open();
-	rc = write_pool(fd, 0);
+	rc = write_pool(fd, 0, &super);
 	if (rc == 0)
-		rc = map_and_start(fd, name, FM_SCRATCH, out);
+		rc = map_and_start(fd, name, FM_SCRATCH, &super, out);
 	if (rc == 0)
 		(*out)->scratch_dir = dir;
 	registry_end_open();

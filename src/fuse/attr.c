@@ -202,34 +202,61 @@ static void reply_value(fuse_req_t req, ssize_t len, const char *buf, size_t siz
 		fuse_reply_buf(req, buf, len);
 }
 
-void fmfs_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+/* Of a file that is open the kernel asks often: before each change, if it has
+ * capabilities.  -EBADF: it is not open. */
+static ssize_t get_from_open(struct node *n, const char *name, char *buf, size_t size)
+{
+	ssize_t len = -EBADF;
+
+	if (n == NULL)
+		return -ESTALE;
+	pthread_mutex_lock(&n->lock);
+	if (n->nopen > 0) {
+		len = fgetxattr(n->fd, name, buf, size);
+		if (len < 0)
+			len = -errno;
+	}
+	pthread_mutex_unlock(&n->lock);
+	return len;
+}
+
+static ssize_t get_by_path(struct fmfs *f, struct node *n, const char *name, char *buf,
+			   size_t size)
 {
 	char path[PROC_PATH_LEN];
+	int fd = open_to_look(f, n);
+	ssize_t len;
+
+	if (fd < 0)
+		return fd;
+	proc_path(path, fd);
+	len = getxattr(path, name, buf, size);
+	if (len < 0)
+		len = -errno;
+	close(fd);
+	return len;
+}
+
+void fmfs_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	struct node *n = fmfs_node(req, ino);
 	char *buf = NULL;
 	ssize_t len;
-	int fd;
 
 	if (is_refused(name)) {
 		fuse_reply_err(req, EOPNOTSUPP);
 		return;
 	}
-	fd = open_to_look(fmfs_of(req), fmfs_node(req, ino));
-	if (fd < 0) {
-		fuse_reply_err(req, -fd);
-		return;
-	}
-	proc_path(path, fd);
 	if (size > 0)
 		buf = malloc(size);
 	if (size > 0 && buf == NULL)
 		len = -ENOMEM;
 	else
-		len = getxattr(path, name, buf, size);
-	if (len == -1)
-		len = -errno;
+		len = get_from_open(n, name, buf, size);
+	if (len == -EBADF)
+		len = get_by_path(fmfs_of(req), n, name, buf, size);
 	reply_value(req, len, buf, size);
 	free(buf);
-	close(fd);
 }
 
 /* Take the hidden names out of a list: its new length. */

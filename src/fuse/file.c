@@ -147,13 +147,27 @@ void fmfs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	fuse_reply_err(req, 0);
 }
 
+static bool is_open(struct node *n)
+{
+	bool open;
+
+	pthread_mutex_lock(&n->lock);
+	open = n->nopen > 0;
+	pthread_mutex_unlock(&n->lock);
+	return open;
+}
+
 void fmfs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct node *n = fmfs_node(req, ino);
 
 	locks_release(req, n, fi->fh);
 	let_go(req, n);
-	if (is_write(fi->flags))
+	/* Others have it open: whoever opens a pool opens it twice, and is at it right
+	 * now.  To read it again can wait. */
+	if (is_write(fi->flags) && is_open(n))
+		index_touched(fmfs_of(req)->index, n);
+	else if (is_write(fi->flags))
 		index_changed(fmfs_of(req)->index, n);
 	fuse_reply_err(req, 0);
 }

@@ -6,6 +6,8 @@
  *   pool-tool roots POOL N               N roots r0, r1, ... of type "t"
  *   pool-tool unroot POOL NAME           remove a root
  *   pool-tool commit POOL                create the pool if need be, and commit
+ *   pool-tool fill POOL N                N blocks of 1 MiB, written to
+ *   pool-tool drain POOL N               the same, and then they are given back
  *   pool-tool hold POOL                  have it open for writing, say "ready",
  *                                        until standard input ends
  */
@@ -42,6 +44,25 @@ static int set_roots(struct fm_info *fi, int n)
 	return 0;
 }
 
+enum { MIB = 1 << 20, NBLOCKS_MAX = 1000 };
+
+static int fill(struct fm_info *fi, int n, int drain)
+{
+	static char *block[NBLOCKS_MAX];
+
+	if (n > NBLOCKS_MAX)
+		return 2;
+	for (int i = 0; i < n; i++) {
+		block[i] = fmalloc_in(fi, MIB);
+		if (!block[i])
+			return fail();
+		memset(block[i], i, MIB);
+	}
+	for (int i = 0; i < n && drain; i++)
+		ffree(block[i]);
+	return drain && fm_trim(fi) != 0 ? fail() : 0;
+}
+
 static int hold(void)
 {
 	puts("ready");
@@ -61,6 +82,10 @@ static int run(struct fm_info *fi, int argc, char **argv)
 		return fm_root_remove(fi, argv[3]) == 0 ? 0 : fail();
 	if (strcmp(argv[1], "commit") == 0)
 		return 0;
+	if (strcmp(argv[1], "fill") == 0 && argc == 4)
+		return fill(fi, atoi(argv[3]), 0);
+	if (strcmp(argv[1], "drain") == 0 && argc == 4)
+		return fill(fi, atoi(argv[3]), 1);
 	if (strcmp(argv[1], "hold") == 0)
 		return hold();
 	fprintf(stderr, "pool-tool: wrong usage\n");

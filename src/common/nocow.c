@@ -24,6 +24,11 @@ bool nocow_get(int fd)
 	       (flags & FS_NOCOW_FL) != 0;
 }
 
+bool nocow_lacks(int fd)
+{
+	return is_btrfs(fd) && !nocow_get(fd);
+}
+
 void nocow_set(int fd, bool on)
 {
 	int flags = 0;

@@ -15,5 +15,7 @@
  * such thing nothing is done.  Failing is not worth more than a log line. */
 void nocow_set(int fd, bool on);
 bool nocow_get(int fd);
+/* Whether stores into the file copy, and an empty file in its place would not. */
+bool nocow_lacks(int fd);
 
 #endif

@@ -193,14 +193,31 @@ static int sync_parent(const char *path)
 	return rc;
 }
 
+/*
+ * Reserved space must count (see nocow.h), and only an empty file can be told so.  One
+ * that is all zeroes loses nothing by being emptied; it keeps its mode, owner and
+ * length.  Killed in between it is empty, which is as good.
+ */
+static int stop_copying(int fd, uint64_t size)
+{
+	if (size > 0 && !nocow_lacks(fd))
+		return 0;
+	if (size > 0 && ftruncate(fd, 0) < 0)
+		return err_sys(errno, "ftruncate");
+	nocow_set(fd, true);
+	if (size > 0 && ftruncate(fd, size) < 0)
+		return err_sys(errno, "ftruncate");
+	return 0;
+}
+
 static int write_pool(int fd, uint64_t size, struct fm_super_disk *super)
 {
 	ssize_t n;
 	int rc;
 
-	if (size == 0)
-		nocow_set(fd, true);
-	rc = super_make(super);
+	rc = stop_copying(fd, size);
+	if (rc == 0)
+		rc = super_make(super);
 	if (rc == 0)
 		rc = map_reserve(fd, 0, FM_ZONE_DATA_OFF);
 	if (rc < 0)

@@ -83,7 +83,10 @@ struct fm_info {
  *   EUCLEAN  the file is a damaged pool (a bad checksum, cut short, ...)
  *   ENOTSUP  the pool has a newer format or features unknown to this version,
  *            or was made for another byte order
- *   ENOSPC, EDQUOT   no space for the heap
+ *   ENOSPC, EDQUOT   no space for the heap: for a new one, for what a sparse copy
+ *            lacks, or for stores into blocks that are shared with a copy or
+ *            snapshot (as much as is shared must be free, or 64 MiB if that is
+ *            less); the file stays as it was
  *   EFBIG    the pool is larger than an address window
  *   ENOMEM   no memory, or no free address window (FM_NWINDOWS pools are open)
  *   EADDRINUSE   FM_FIXED, and the pool's address is in use, by another pool
@@ -171,8 +174,8 @@ const char *fm_errmsg(void);
  * least one byte is allocated.  The bytes are not cleared.  Space on the disk
  * is reserved before the block is handed out, so that a store into it cannot
  * fail later (but where the file system must copy what is stored into: on Btrfs in a
- * pool that this library did not make new, on XFS and Btrfs in one that shares blocks
- * with a copy or snapshot: there a full disk is a SIGBUS).  The pool grows as needed.
+ * pool that was copied there, on XFS and Btrfs in one that shares blocks with a copy
+ * or snapshot: there a disk that gets full is a SIGBUS).  The pool grows as needed.
  * Returns the block, or NULL with errno:
  *   EINVAL  there is no target
  *   ENOMEM  the size is beyond the address window or what it has left

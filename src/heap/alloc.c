@@ -141,10 +141,8 @@ uint64_t alloc_usable(const struct fm_heap *h, uint64_t off)
 	return huge_len(h, off);
 }
 
-static bool resize(struct fm_heap *h, uint64_t off, size_t size)
+static bool resize(struct fm_heap *h, uint64_t off, uint64_t usable, size_t size)
 {
-	uint64_t usable = alloc_usable(h, off);
-
 	/* A small block stays unless it grows, or shrinks by half. */
 	if (usable <= SIZECLASS_MAX)
 		return size <= usable && (size >= usable / 2 || usable <= 64);
@@ -158,10 +156,14 @@ static bool resize(struct fm_heap *h, uint64_t off, size_t size)
 
 bool alloc_resize(struct fm_heap *h, uint64_t off, size_t size)
 {
-	bool done = resize(h, off, size);
+	uint64_t usable = alloc_usable(h, off);
+	bool done = resize(h, off, usable, size);
 
 	if (memtool_active)
 		memtool_resized(h->base + off, done ? size : alloc_usable(h, off),
 				alloc_usable(h, off));
+	/* What is behind it now is free. */
+	if (done && usable > SIZECLASS_MAX && size < usable)
+		trim_if_much(h);
 	return done;
 }

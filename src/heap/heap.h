@@ -125,8 +125,9 @@ struct fm_heap {
 	bool tiny;		/* slabs of class 0 have second bitmaps */
 
 	pthread_mutex_t space_lock;
-	uint64_t spare[FM_MAX_NZONES / 64]; /* zones that are unused, but may have
-				 * space: a bit each */
+	uint64_t spare[FM_MAX_NZONES / 64]; /* zones that may have space that is not
+				 * used, since a huge block went or got shorter: a
+				 * bit each */
 	uint32_t nspare_zones;	/* atomic */
 	bool grown;		/* since the last commit; atomic */
 

@@ -3,7 +3,8 @@
  * Huge blocks: those that no zone can hold have zones of their own.
  *
  * Freed, their zones are unused but keep their space until space_trim(), so
- * that a block that comes and goes costs no system calls but the first time.
+ * that a block that comes and goes costs no system calls but the first time.  So
+ * does what they lose by getting shorter.
  */
 #include <config.h>
 
@@ -68,18 +69,26 @@ uint64_t huge_len(const struct fm_heap *h, uint64_t off)
 	return zone_header(h, index)->huge_len;
 }
 
+/* Zones that no block covers any more. */
+static void leave(struct fm_heap *h, uint32_t from, uint32_t to)
+{
+	uint32_t i;
+
+	for (i = from; i < to; i++) {
+		zone_set_kind(h, i, FM_ZONE_UNUSED);
+		zone_set_spare(h, i, true);
+	}
+}
+
 /* The first zone's entry decides; what is left of the others counts for nothing. */
 static void unset(struct fm_heap *h, uint32_t index, uint64_t *done)
 {
-	uint32_t n = zone_huge_span(h, index), i;
+	uint32_t n = zone_huge_span(h, index);
 
 	zone_set_kind(h, index, FM_ZONE_UNUSED);
 	if (done != NULL)
 		__atomic_store_n(done, 0, __ATOMIC_RELEASE);
-	for (i = 0; i < n; i++) {
-		zone_set_kind(h, index + i, FM_ZONE_UNUSED);
-		zone_set_spare(h, index + i, true);
-	}
+	leave(h, index, index + n);
 }
 
 int huge_free(struct fm_heap *h, uint64_t off, uint64_t *done)
@@ -101,9 +110,24 @@ void huge_drop(struct fm_heap *h, uint64_t off)
 		unset(h, off >> FM_ZONE_SHIFT, NULL);
 }
 
+/* Make the block one of `want` bytes, which have space.  The length decides; zones
+ * that it does not cover any more count for nothing. */
+static void set_len(struct fm_heap *h, uint32_t index, uint64_t want)
+{
+	struct fm_zone_disk *disk = zone_header(h, index);
+	uint64_t had = align_up(disk->huge_off + disk->huge_len, FM_CHUNK_LEN);
+	uint32_t n = zone_huge_span(h, index), left;
+
+	zone_raise_end(h, index * FM_ZONE_LEN + disk->huge_off + want);
+	__atomic_store_n(&disk->huge_len, want, __ATOMIC_RELEASE);
+	left = zone_huge_span(h, index);
+	leave(h, index + left, index + n);
+	if (align_up(disk->huge_off + want, FM_CHUNK_LEN) < had)
+		zone_set_spare(h, index + left - 1, true);
+}
+
 int huge_resize(struct fm_heap *h, uint64_t off, uint64_t want)
 {
-	uint32_t index = off >> FM_ZONE_SHIFT;
 	uint64_t len, end;
 	int rc = 0;
 
@@ -112,19 +136,18 @@ int huge_resize(struct fm_heap *h, uint64_t off, uint64_t want)
 	want = align_up(want, FM_PAGE_LEN);
 	pthread_mutex_lock(&h->space_lock);
 	len = huge_len(h, off);
-	/* The zones that the block covers must stay as they are. */
+	/* It has its zones to itself.  In fewer it goes on, unless it is small by
+	 * now: a zone for each of many such is too much of the address space. */
 	end = align_up(off + len, FM_ZONE_LEN);
 	if (len == 0)
 		rc = -EINVAL;
-	else if (off + want > end || off + want <= end - FM_ZONE_LEN)
+	else if (off + want > end ||
+		 (off + want <= end - FM_ZONE_LEN && pages_hold(want, FM_PAGE_LEN)))
 		rc = -ENOSPC;
 	else if (want > len)
 		rc = space_add(h, off + len, want - len);
-	if (rc == 0) {
-		zone_raise_end(h, off + want);
-		__atomic_store_n(&zone_header(h, index)->huge_len, want,
-				 __ATOMIC_RELEASE);
-	}
+	if (rc == 0)
+		set_len(h, off >> FM_ZONE_SHIFT, want);
 	pthread_mutex_unlock(&h->space_lock);
 	return rc;
 }

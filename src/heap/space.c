@@ -418,7 +418,7 @@ static uint64_t slack_nchunks(const struct fm_heap *h)
 	return slack < npeak / 64 ? npeak / 64 : slack;
 }
 
-/* The space of zones that huge blocks left counts as well. */
+/* The space that huge blocks left counts as well, by zones. */
 static uint64_t nidle_chunks(const struct fm_heap *h)
 {
 	return peek(&h->nfree_chunks) +
@@ -509,17 +509,45 @@ static void trim_zone(struct fm_heap *h, uint32_t index, uint64_t most)
 	punch_chunks(h, index, mask);
 }
 
-/* The zones of huge blocks that were freed; `all`: also those of an earlier
- * process. */
-static void trim_unused(struct fm_heap *h, bool all)
+/* Where in the zones that begin with this one, *n of them, that starts which no huge
+ * block uses: at the end, if nothing is of that kind. */
+static uint64_t unused_from(const struct fm_heap *h, uint32_t index, uint32_t *n)
 {
-	uint32_t nzones = heap_nzones(h), i;
+	const struct fm_zone_disk *disk = zone_header(h, index);
+	uint64_t base = index * FM_ZONE_LEN;
 
-	for (i = 1; i < nzones && (all || h->nspare_zones > 0); i++) {
-		if (zone_kind(h, i) != FM_ZONE_UNUSED || (!all && !zone_is_spare(h, i)))
+	*n = 1;
+	switch (zone_kind(h, index)) {
+	case FM_ZONE_UNUSED:
+		return base;
+	case FM_ZONE_HUGE:
+		*n = zone_huge_span(h, index);
+		if (*n > 0)
+			return align_up(base + disk->huge_off + disk->huge_len,
+					FM_CHUNK_LEN);
+		*n = 1;
+		break;
+	default:
+		break;
+	}
+	return base + FM_ZONE_LEN;
+}
+
+/* What huge blocks left that were freed or got shorter; `all`: also those of an
+ * earlier process. */
+static void trim_huge(struct fm_heap *h, bool all)
+{
+	uint32_t nzones = heap_nzones(h), i, n;
+	uint64_t from, end;
+
+	for (i = 1; i < nzones && (all || h->nspare_zones > 0); i += n) {
+		from = unused_from(h, i, &n);
+		end = (i + n) * FM_ZONE_LEN;
+		if (!all && !zone_is_spare(h, i + n - 1))
 			continue;
-		zone_set_spare(h, i, false);
-		map_give_back(h, i * FM_ZONE_LEN, FM_ZONE_LEN);
+		zone_set_spare(h, i + n - 1, false);
+		if (from < end)
+			map_give_back(h, from, end - from);
 	}
 }
 
@@ -529,7 +557,7 @@ void space_trim(struct fm_heap *h, uint64_t keep)
 	uint32_t i;
 
 	pthread_mutex_lock(&h->space_lock);
-	trim_unused(h, keep == 0);
+	trim_huge(h, keep == 0);
 	for (i = heap_nzones(h); i-- > 0;) {
 		nfree = peek(&h->nfree_chunks);
 		if (nfree <= keep && keep > 0)

@@ -87,8 +87,8 @@ uint32_t zone_nreserved(const struct fm_heap *h, uint32_t index);
 uint32_t zone_huge_span(const struct fm_heap *h, uint32_t index);
 void zone_write_header(struct fm_heap *h, uint32_t index, struct fm_zone_disk disk);
 void zone_raise_end(struct fm_heap *h, uint64_t end);
-/* With space_lock held: the first of n successive unused zones; and whether an
- * unused zone may have space. */
+/* With space_lock held: the first of n successive unused zones; and whether a
+ * zone is one of fm_heap.spare. */
 int zone_find_unused(struct fm_heap *h, uint32_t n, uint32_t *index);
 bool zone_is_spare(const struct fm_heap *h, uint32_t index);
 void zone_set_spare(struct fm_heap *h, uint32_t index, bool spare);

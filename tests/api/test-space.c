@@ -24,6 +24,16 @@ static uint64_t taken(void)
 	return st.st_blocks * 512;
 }
 
+/* Let the file have all the space there. */
+static void file_reserve(const char *path, uint64_t off, uint64_t len)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(posix_fallocate(fd, off, len), 0);
+	assert_int_equal(close(fd), 0);
+}
+
 static void open_pool(void)
 {
 	fi = fmalloc_init(P, NULL);
@@ -148,6 +158,105 @@ static void trim_gives_back_what_is_free(void **state)
 	close_pool();
 	assert_true(file_size(P) <= before + 4 * MIB);
 	assert_int_equal(fm_bad_free_count(), 0);
+}
+
+/* In place, with the zones that they have or in fewer, or moved. */
+static void what_huge_blocks_lose_goes_back(void **state)
+{
+	static const uint64_t from[] = { 127, 120, 500, 250, 190 };
+	static const uint64_t to[] = { 65, 119, 66, 20, 128 };
+	uint64_t before, live = 0, peak;
+	char *p[5];
+	int i;
+
+	(void)state;
+	open_pool();
+	before = taken();
+	for (i = 0; i < 5; i++) {
+		p[i] = fmalloc(from[i] * MIB);
+		assert_non_null(p[i]);
+		memset(p[i], i + 1, MIB);
+		p[i][to[i] * MIB - 1] = i + 1;
+		live += to[i] * MIB;
+	}
+	peak = taken() - before;
+	assert_true(peak >= 1187 * MIB);
+	for (i = 0; i < 5; i++) {
+		char *q = frealloc(p[i], to[i] * MIB);
+
+		assert_non_null(q);
+		assert_true(q == p[i] || to[i] < 60);
+		p[i] = q;
+	}
+	/* By itself all but what goes with the latest peak. */
+	assert_true(taken() - before <= live + peak / 20);
+	assert_int_equal(fm_trim(fi), 0);
+	/* A chunk is shared with what is no block, one is the end of the block's. */
+	assert_true(taken() - before <= live + 10 * 2 * MIB);
+	for (i = 0; i < 5; i++) {
+		assert_int_equal(p[i][MIB - 1], i + 1);
+		assert_int_equal(p[i][to[i] * MIB - 1], i + 1);
+	}
+	/* The space is there again when it is wanted. */
+	p[0] = frealloc(p[0], 127 * MIB);
+	assert_non_null(p[0]);
+	memset(p[0] + 65 * MIB, 7, 62 * MIB);
+	assert_int_equal(fmalloc_usable_size(p[1]), 119 * MIB);
+	for (i = 0; i < 5; i++)
+		ffree(p[i]);
+	assert_int_equal(fm_trim(fi), 0);
+	assert_true(taken() <= before + 4 * MIB);
+	close_pool();
+	assert_int_equal(fm_check(P), 0);
+	assert_int_equal(fm_bad_free_count(), 0);
+}
+
+/* What an earlier process left of them, and the pointer that moves with its block. */
+static void what_was_lost_earlier_goes_back(void **state)
+{
+	uint64_t *where;
+	char *last;
+
+	(void)state;
+	open_pool();
+	where = fm_root_alloc(fi, "pointer", 8, NULL);
+	assert_non_null(where);
+	assert_int_equal(fmalloc_into(where, 300 * MIB), 0);
+	last = fm_root_alloc(fi, "last", 64 * MIB, NULL);
+	assert_non_null(last);
+	memset(last, 1, 64 * MIB);
+	assert_true(taken() >= 364 * MIB);
+	assert_int_equal(frealloc_into(where, 66 * MIB), 0);
+	assert_true(taken() <= 140 * MIB);
+	close_pool();
+	/* As if it had been killed before that. */
+	file_reserve(P, 64 * MIB, 320 * MIB);
+	open_pool();
+	assert_true(taken() >= 384 * MIB);
+	assert_int_equal(fm_trim(fi), 0);
+	assert_true(taken() <= 140 * MIB);
+	assert_int_equal(last[64 * MIB - 1], 1);	/* at the same address */
+	close_pool();
+	assert_int_equal(fm_check(P), 0);
+}
+
+/* A run that shrinks leaves pages to others. */
+static void what_runs_lose_goes_back(void **state)
+{
+	char *p[20];
+	int i;
+
+	(void)state;
+	open_pool();
+	for (i = 0; i < 20; i++) {
+		p[i] = fmalloc(30 * MIB);
+		assert_non_null(p[i]);
+	}
+	assert_true(taken() >= 600 * MIB);
+	for (i = 0; i < 20; i++)
+		assert_ptr_equal(frealloc(p[i], MIB), p[i]);
+	assert_true(taken() <= 20 * 4 * MIB + 600 * MIB / 20);
+	close_pool();
 }
 
 static void holes_are_there_after_reopening(void **state)
@@ -381,6 +490,9 @@ int main(void)
 		scratch_test(a_peak_goes_back_by_itself),
 		scratch_test(a_peak_of_another_thread_goes_back),
 		scratch_test(trim_gives_back_what_is_free),
+		scratch_test(what_huge_blocks_lose_goes_back),
+		scratch_test(what_was_lost_earlier_goes_back),
+		scratch_test(what_runs_lose_goes_back),
 		scratch_test(holes_are_there_after_reopening),
 		scratch_test(a_reader_keeps_the_file_as_it_is),
 		scratch_test(trim_needs_a_pool),

@@ -290,6 +290,11 @@ static void huge_blocks(void)
 	release(2);
 	resize(0, 20 * MIB);
 	trim();
+	alloc(3, 200 * MIB);
+	resize(3, 66 * MIB);	/* in place, in fewer zones */
+	alloc(2, 64 * MIB);	/* in one of the others */
+	resize(3, 65 * MIB);
+	trim();
 }
 
 /* Killed at a certain moment it leaves bytes where the next zone will be. */

@@ -5,11 +5,13 @@
 #include <config.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/magic.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include "cli/ask.h"
 
@@ -47,6 +49,17 @@ int ask_info(int fd, struct fmfs_info *info)
 	if (info->abi != FMFS_ABI || !ends(info->why_not, sizeof(info->why_not)))
 		return -EPROTO;
 	return 0;
+}
+
+int ask_info_at(const char *path, struct fmfs_info *info)
+{
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC), ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = ask_info(fd, info);
+	close(fd);
+	return ret;
 }
 
 /* The names of a page come after `after` and in order; it ends in the last. */

@@ -11,6 +11,7 @@
 
 /* Of any file of the mount. */
 int ask_info(int fd, struct fmfs_info *info);
+int ask_info_at(const char *path, struct fmfs_info *info);
 
 /* Call fn for each pool of the mount, or each named root of the pool, in order of
  * name, until it returns non-zero: that, or 0 at the end, or -errno. */

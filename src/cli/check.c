@@ -15,7 +15,9 @@
 
 #include <fmalloc.h>
 
+#include "cli/ask.h"
 #include "cli/cli.h"
+#include "fuse/store.h"
 #include "heap/error.h"
 #include "heap/inspect.h"
 
@@ -109,12 +111,24 @@ static void list_summary(struct report *r, int rc, struct json_list *list)
 	cli_json_list_add(list, obj);
 }
 
+/* Whether names with '@' are those of snapshots there, and no pool's: at a mount, and
+ * in a store. */
+static bool has_snapshots(const char *path)
+{
+	struct fmfs_info info;
+
+	return store_has(path) || ask_info_at(path, &info) == 0;
+}
+
 /* A snapshot is never changed. */
 static bool is_snapshot(const char *path)
 {
-	const char *slash = strrchr(path, '/');
+	char *real = realpath(path, NULL);
+	bool is = real != NULL && strchr(strrchr(real, '/'), '@') != NULL &&
+		  has_snapshots(real);
 
-	return strchr(slash != NULL ? slash : path, '@') != NULL;
+	free(real);
+	return is;
 }
 
 static int check_pool(const char *path, const struct options *options,
@@ -203,10 +217,11 @@ static int check_with_snapshots(const char *path, const struct options *options,
 	struct names names = { .n = 0 };
 	int status = check_pool(path, options, list);
 
-	if (!is_snapshot(path))
-		find_snapshots(path, &names);
+	find_snapshots(path, &names);
 	for (size_t i = 0; i < names.n; i++) {
-		status = worse(status, check_pool(names.name[i], options, list));
+		if (is_snapshot(names.name[i]))
+			status = worse(status,
+				       check_pool(names.name[i], options, list));
 		free(names.name[i]);
 	}
 	free(names.name);
@@ -253,7 +268,7 @@ const struct verb verb_check = {
 	.synopsis = "check [--repair] [-v] [--json] POOL...",
 	.summary = "Check pools and their snapshots",
 	.help = "POOL is a pool or snapshot at a mount, or any file.  The bookkeeping of\n"
-		"each pool, and of the snapshots POOL@TAG beside it, is checked.  A line\n"
+		"each pool, and of its snapshots POOL@TAG at a mount, is checked.  A line\n"
 		"for each damaged structure, with its offset, and one for each pool:\n"
 		"good, repaired, damaged.\n\n"
 		"  --repair       repair what can be without losing what is in use\n"

@@ -41,11 +41,8 @@ static int explain(const char *pool, const char *snapshot, int err)
 static int check_mount(const char *pool)
 {
 	struct fmfs_info info;
-	int fd = open(pool, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	int ret = fd < 0 ? -errno : ask_info(fd, &info);
+	int ret = ask_info_at(pool, &info);
 
-	if (fd >= 0)
-		close(fd);
 	return ret == 0 ? CLI_OK : cli_fail_errno(pool, ret);
 }
 

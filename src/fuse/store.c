@@ -114,6 +114,24 @@ static int read_mark(struct store *s)
 	return 0;
 }
 
+bool store_has(const char *path)
+{
+	const char *at = path;
+	char mark[PATH_MAX];
+	struct stat st;
+
+	while ((at = strstr(at, "/" STORE_POOLS "/")) != NULL) {
+		int len = snprintf(mark, sizeof(mark), "%.*s/" STORE_MARK,
+				   (int)(at - path), path);
+
+		if (len < (int)sizeof(mark) && lstat(mark, &st) == 0 &&
+		    S_ISREG(st.st_mode))
+			return true;
+		at++;
+	}
+	return false;
+}
+
 static int make_store(struct store *s)
 {
 	int rc = is_empty(s->dirfd);

@@ -35,6 +35,10 @@ struct store {
 int store_open(struct store *s, const char *path);
 void store_close(struct store *s);
 
+/* Whether the file at the path, which is absolute and without symbolic links, is one
+ * of a store's pools/. */
+bool store_has(const char *path);
+
 /* Is the file below pools/ of the store's own file system, and not of one that is
  * mounted there?  (On overlayfs files have other devices than folders.) */
 static inline bool store_owns(const struct store *s, const struct stat *st)

@@ -13,6 +13,7 @@
  *   closed FILE     all descriptors are closed, FILE is opened, the heap grows
  *   closed-fork     the same, and then it forks
  *   modules         shared libraries come and go
+ *   locked          all memory is locked, and that is not much
  *   fill MIB        allocate and write until there is no memory, which is before
  *                   so much
  *   closed-fill MIB the same, all descriptors closed
@@ -28,6 +29,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -667,6 +669,17 @@ static unsigned long status_kb(const char *field)
 	return kb;
 }
 
+static int locked(void)
+{
+	NEED(mlockall(0) == -1 && errno == EINVAL);
+	NEED(mlockall(MCL_CURRENT | MCL_FUTURE) == 0);
+	NEED(status_kb("VmLck:") > 0);
+	NEED(status_kb("VmRSS:") < 100 * 1024);
+	grow(200);
+	NEED(status_kb("VmRSS:") < 300 * 1024);
+	return do_fork();
+}
+
 static int touch(size_t mib)
 {
 	uint64_t **all = malloc(mib * sizeof(*all)), sum = 0;
@@ -711,6 +724,8 @@ int main(int argc, char **argv)
 		return close_all(), do_fork();
 	if (strcmp(verb, "modules") == 0)
 		return modules();
+	if (strcmp(verb, "locked") == 0)
+		return locked();
 	if (strcmp(verb, "fill") == 0)
 		return fill(arg);
 	if (strcmp(verb, "closed-fill") == 0)

@@ -53,6 +53,24 @@ static char **find_setting(char **env, const char *name)
 	return NULL;
 }
 
+/* Let there be no more of these, from env on.  (Of several the C library heeds the
+ * first, as we do, and shells the last.) */
+static void remove_settings(char **env, const char *name)
+{
+	char **at = env;
+
+	while ((at = find_setting(at, name)) != NULL)
+		for (env = at; *env != NULL; env++)
+			env[0] = env[1];
+}
+
+/* The first of these, and from now on the only one, is the folder. */
+static void set_dir(char **at)
+{
+	*at = dir_setting;
+	remove_settings(at + 1, DIR_VAR);
+}
+
 /* NULL: it is not set, or empty, or the program has rights that its user lacks. */
 static const char *get(char **env, const char *name)
 {
@@ -98,13 +116,9 @@ static void set_dir_of(const char *path)
  * same folder, unless they are told another one. */
 static void pass_on(char **env)
 {
-	char **at = find_setting(env, POOL_VAR);
-
 	if (find_setting(env, DIR_VAR) == NULL)
-		*at = dir_setting;
-	else
-		for (; *at != NULL; at++)
-			at[0] = at[1];
+		set_dir(find_setting(env, POOL_VAR));
+	remove_settings(env, POOL_VAR);
 }
 
 /* --- a pool without a name --------------------------------------------------------------- */
@@ -157,6 +171,6 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	if (path != NULL)
 		pass_on(env);
 	else if (find_setting(env, DIR_VAR) != NULL)	/* it may be a relative path */
-		*find_setting(env, DIR_VAR) = dir_setting;
+		set_dir(find_setting(env, DIR_VAR));
 	errno = saved;
 }

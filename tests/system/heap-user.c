@@ -17,6 +17,9 @@
  *   fill MIB        allocate and write until there is no memory, which is before
  *                   so much
  *   closed-fill MIB the same, all descriptors closed
+ *   exec PROGRAM... run the program, with the environment as it is
+ *   set N SETTING... PROGRAM...
+ *                   the same, with N settings before all others
  *   touch MIB       write so much, read it; prints MiB of it in anonymous memory
  */
 #include <dlfcn.h>
@@ -700,6 +703,35 @@ static int touch(size_t mib)
 	return 0;
 }
 
+extern char **environ;
+
+static int run_program(char **argv)
+{
+	NEED(argv[0] != NULL);
+	execv(argv[0], argv);
+	NEED(false);
+	return 1;
+}
+
+static int set_and_run(char **argv)
+{
+	size_t n = strtoul(argv[0], NULL, 10), nold = 0, i;
+	char **env;
+
+	while (environ[nold] != NULL)
+		nold++;
+	env = calloc(n + nold + 1, sizeof(*env));
+	NEED(env != NULL);
+	for (i = 0; i < n; i++) {
+		NEED(argv[1 + i] != NULL);
+		env[i] = argv[1 + i];
+	}
+	for (i = 0; i < nold; i++)
+		env[n + i] = environ[i];
+	environ = env;
+	return run_program(argv + 1 + n);
+}
+
 int main(int argc, char **argv)
 {
 	const char *verb = argc > 1 ? argv[1] : "", *arg = argc > 2 ? argv[2] : "";
@@ -730,6 +762,10 @@ int main(int argc, char **argv)
 		return fill(arg);
 	if (strcmp(verb, "closed-fill") == 0)
 		return close_all(), fill(arg);
+	if (strcmp(verb, "exec") == 0)
+		return run_program(argv + 2);
+	if (strcmp(verb, "set") == 0 && argc > 3)
+		return set_and_run(argv + 2);
 	if (strcmp(verb, "touch") == 0)
 		return touch(strtoul(arg, NULL, 10));
 	fprintf(stderr, "heap-user: see the source for what it does\n");

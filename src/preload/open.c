@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -26,6 +27,8 @@
 
 #define POOL_VAR "FMALLOC_PRELOAD_POOL"
 #define DIR_VAR "FMALLOC_PRELOAD_DIR"
+/* Below this there is no room for the least window, twice, and a small program. */
+#define LEAST_ADDRESS_SPACE 300000u /* KiB */
 #define EXIT_STATUS 125	/* as env(1) and others, when they fail themselves */
 
 bool open_done;
@@ -153,10 +156,21 @@ static int open_unnamed(char **env)
 	return fd;
 }
 
+/* Why there is no pool: of some failures it is the cause that helps. */
+static const char *words_for(int rc)
+{
+	struct rlimit limit;
+
+	if (rc == -ENOMEM && getrlimit(RLIMIT_AS, &limit) == 0 &&
+	    limit.rlim_cur < LEAST_ADDRESS_SPACE * 1024ull)
+		return "the limit on address space (ulimit -v) leaves no room for it";
+	return err_words();
+}
+
 __attribute__((constructor)) static void start(int argc, char **argv, char **env)
 {
 	const char *path = get(env, POOL_VAR), *name = path != NULL ? path : dir;
-	int fd, saved = errno;
+	int fd, rc, saved = errno;
 	struct fm_heap *h;
 
 	(void)argc;
@@ -164,8 +178,9 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	if (path != NULL)
 		set_dir_of(path);
 	fd = path != NULL ? open_named(path) : open_unnamed(env);
-	if (scratch_open(fd, name, dir, &h) < 0)
-		refuse("cannot make a pool in ", name, err_words());
+	rc = scratch_open(fd, name, dir, &h);
+	if (rc < 0)
+		refuse("cannot make a pool in ", name, words_for(rc));
 	fmalloc_set_target(&h->info);
 	open_done = true;
 	if (path != NULL)

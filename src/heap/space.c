@@ -630,6 +630,15 @@ uint64_t space_used_end(struct fm_heap *h)
 	return align_up(end, FM_CHUNK_LEN);
 }
 
+/* Let the zone have no more pages, nor holes among those that it had. */
+static void shorten(struct fm_zone_disk *disk, uint32_t npages)
+{
+	uint64_t left = (UINT64_C(1) << npages / FM_CHUNK_NPAGES) - 1;
+
+	__atomic_store_n(&disk->npages_reserved, npages, __ATOMIC_RELEASE);
+	__atomic_store_n(&disk->holes, disk->holes & (uint32_t)left, __ATOMIC_RELEASE);
+}
+
 /* Let zone `index` be the last, and end at `end`.  The file is cut only when all
  * that says so is on disk: a crash of the machine must not leave a heap that is
  * longer than its file. */
@@ -641,9 +650,8 @@ static void cut(struct fm_heap *h, int fd, uint32_t index, uint64_t end)
 		if (h->zones[i] != NULL)
 			drop_zone(h, h->zones[i]);
 	if (zone_kind(h, index) == FM_ZONE_NORMAL)
-		__atomic_store_n(&zone_header(h, index)->npages_reserved,
-				 (uint32_t)((end - index * FM_ZONE_LEN) >> FM_PAGE_SHIFT),
-				 __ATOMIC_RELEASE);
+		shorten(zone_header(h, index),
+			(end - index * FM_ZONE_LEN) >> FM_PAGE_SHIFT);
 	if (map_sync_part(h, index * FM_ZONE_LEN, FM_PAGE_LEN) < 0)
 		return;
 	__atomic_store_n(&h->super->heap_end, end, __ATOMIC_RELEASE);

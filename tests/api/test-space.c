@@ -295,6 +295,36 @@ static void holes_are_there_after_reopening(void **state)
 	close_pool();
 }
 
+static int tell(const struct fm_finding *f, void *arg)
+{
+	print_message("# %#lx: %s: %s\n", f->off, f->structure, f->what);
+	++*(int *)arg;
+	return 0;
+}
+
+/* After a plain close there is nothing to say, not even that does no harm. */
+static void holes_end_where_the_pool_does(void **state)
+{
+	int nfindings = 0, i;
+	char *block[8];
+
+	(void)state;
+	open_pool();
+	for (i = 0; i < 8; i++) {
+		block[i] = fmalloc(4 * MIB);
+		assert_non_null(block[i]);
+	}
+	ffree(block[1]);
+	for (i = 3; i < 7; i++)
+		ffree(block[i]);
+	assert_int_equal(fm_trim(fi), 0);
+	ffree(block[7]);
+	close_pool();
+	assert_true(file_size(P) < 20 * MIB);
+	assert_int_equal(fm_check_each(P, 0, tell, &nfindings), 0);
+	assert_int_equal(nfindings, 0);
+}
+
 static void a_reader_keeps_the_file_as_it_is(void **state)
 {
 	struct fm_info *reader;
@@ -494,6 +524,7 @@ int main(void)
 		scratch_test(what_was_lost_earlier_goes_back),
 		scratch_test(what_runs_lose_goes_back),
 		scratch_test(holes_are_there_after_reopening),
+		scratch_test(holes_end_where_the_pool_does),
 		scratch_test(a_reader_keeps_the_file_as_it_is),
 		scratch_test(trim_needs_a_pool),
 		scratch_test(scattered_updates_write_little),

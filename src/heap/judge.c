@@ -22,14 +22,17 @@ const char *judge_huge(const struct fm_zone_disk *disk, uint32_t index,
 
 uint32_t judge_holes(uint32_t holes, const uint32_t *table, uint32_t nreserved)
 {
-	uint32_t p, c, npages;
+	uint32_t p, c, last;
 
 	/* The first has the zone's head. */
 	holes &= ~1u & (uint32_t)((UINT64_C(1) << nreserved / FM_CHUNK_NPAGES) - 1);
-	for (p = FM_ZONE_HEAD_NPAGES; p < nreserved; p += npages) {
-		npages = table[p] != 0 ? FM_EXTENT_NPAGES(table[p]) : 1;
-		for (c = p / FM_CHUNK_NPAGES; table[p] != 0 &&
-		     c <= (p + npages - 1) / FM_CHUNK_NPAGES; c++)
+	for (p = FM_ZONE_HEAD_NPAGES; p < nreserved && holes != 0; p++) {
+		if (table[p] == 0)
+			continue;
+		if (judge_entry(table[p], p, nreserved) != NULL)
+			return 0;
+		last = p + FM_EXTENT_NPAGES(table[p]) - 1;
+		for (c = p / FM_CHUNK_NPAGES; c <= last / FM_CHUNK_NPAGES; c++)
 			holes &= ~(1u << c);
 	}
 	return holes;

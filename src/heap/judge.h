@@ -62,8 +62,8 @@ static inline const char *judge_entry(uint32_t entry, uint32_t p, uint32_t nrese
 	return FM_EXTENT_CLASS(entry) >= SIZECLASS_N ? "unknown size class" : NULL;
 }
 
-/* The bits of `holes` that are right beside a sound page table: none of a chunk
- * that an extent lies in, or that is not whole. */
+/* The bits of `holes` that are right beside the page table: none of a chunk that an
+ * extent lies in, or that is not whole; none at all if an entry is not sound. */
 uint32_t judge_holes(uint32_t holes, const uint32_t *table, uint32_t nreserved);
 
 /* Heads of the heap's own pages, which lie at off; and their `crc`. */

@@ -80,12 +80,13 @@ static int look_for(struct fm_heap *h, uint64_t from, uint64_t to, struct holes 
 	return from == to ? 0 : map_find_holes(h, from, end_of_space(h, to) - from, missing);
 }
 
-/* Of the zone's pages, but for its holes. */
+/* Of the zone's pages, but for its holes.  (What is said to be one and has extents
+ * would be a signal on a full disk: blocks are used without a look at this.) */
 static int look_in_zone(struct fm_heap *h, uint32_t index, struct holes *missing)
 {
 	uint64_t base = index * FM_ZONE_LEN, from = base;
 	uint64_t end = base + (uint64_t)zone_nreserved(h, index) * FM_PAGE_LEN;
-	uint32_t holes = zone_header(h, index)->holes & ~1u, c;
+	uint32_t holes = zone_holes(h, index), c;
 	int rc = 0;
 
 	for (c = 1; rc == 0 && c < 32; c++) {
@@ -93,9 +94,6 @@ static int look_in_zone(struct fm_heap *h, uint32_t index, struct holes *missing
 
 		if ((holes >> c & 1) == 0)
 			continue;
-		/* As sound_holes(): what is no whole chunk is no hole. */
-		if (at + FM_CHUNK_LEN > end)
-			break;
 		if (at > from)
 			rc = look_for(h, from, at, missing);
 		from = at + FM_CHUNK_LEN;

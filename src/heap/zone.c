@@ -214,6 +214,15 @@ bad:
 	return bad_zone(index, what);
 }
 
+/* A block must have its space, whatever a damaged file says of holes. */
+uint32_t zone_holes(const struct fm_heap *h, uint32_t index)
+{
+	uint32_t nreserved = zone_nreserved(h, index);
+	uint32_t holes = zone_header(h, index)->holes;
+
+	return holes == 0 ? 0 : judge_holes(holes, zone_table(h, index), nreserved);
+}
+
 uint32_t zone_npages_at(const struct zone *z, uint32_t p)
 {
 	/* Atomic: pages that are off the lists are entered without a lock. */
@@ -262,19 +271,6 @@ void zone_forget(struct fm_heap *h, struct zone *z)
 	map_anon_free(z, sizeof(*z));
 }
 
-/*
- * The holes of a zone being loaded.  None has an extent unless the file is
- * damaged; then it is no hole, and was not seen to by space_claim() either.
- */
-static uint32_t sound_holes(const struct zone *z)
-{
-	uint32_t holes = judge_holes(z->disk->holes, z->table, z->nreserved);
-
-	if (holes != z->disk->holes)
-		__atomic_store_n(&z->disk->holes, holes, __ATOMIC_RELEASE);
-	return holes;
-}
-
 static bool in_hole(const struct zone *z, uint32_t p)
 {
 	return (z->holes >> p / FM_CHUNK_NPAGES & 1) != 0;
@@ -302,7 +298,9 @@ int zone_load(struct fm_heap *h, uint32_t index)
 	z = zone_new(h, index, nreserved);
 	if (z == NULL)
 		return err_sys(ENOMEM, "memory for zone %" PRIu32, index);
-	z->holes = sound_holes(z);
+	z->holes = zone_holes(h, index);
+	if (z->holes != z->disk->holes)
+		__atomic_store_n(&z->disk->holes, z->holes, __ATOMIC_RELEASE);
 	h->nhole_chunks += __builtin_popcount(z->holes);
 	count_backed(h, zone_nbacked(z));
 	for (p = FM_ZONE_HEAD_NPAGES; p < nreserved; p = end) {

@@ -464,6 +464,44 @@ static void part_of_a_chunk_is_no_hole(void **state)
 	assert_int_equal(fmalloc_close(fi), 0);
 }
 
+static void lie_about_holes(uint32_t holes)
+{
+	file_write(P, FM_ZONE0_HEADER_OFF + offsetof(struct fm_zone_disk, holes), &holes, 4);
+	file_copy(P, "copy");
+	assert_int_equal(rename("copy", P), 0);
+}
+
+/* A block that is said to lie in holes has its space all the same, before anything is
+ * looked up; also where the page table says nothing. */
+static void a_block_is_in_no_hole(void **state)
+{
+	struct fm_info *fi = fmalloc_open(P, FM_CREATE, NULL);
+	uint32_t bad = FM_EXTENT(FM_EXTENT_RUN, 0, 0);
+	void *block, *last;
+	uint64_t off;
+
+	(void)state;
+	assert_non_null(fi);
+	block = fmalloc_in(fi, 5 * FM_CHUNK_LEN);
+	assert_non_null(block);
+	last = fmalloc_in(fi, FM_CHUNK_LEN);
+	assert_non_null(last);
+	off = (char *)block - (char *)fi->mem;
+	assert_int_equal(fmalloc_close(fi), 0);
+	lie_about_holes(0x3f << 1);
+	fi = fmalloc_open(P, 0, NULL);
+	assert_non_null(fi);
+	assert_true(pool_has_space(off, 5 * FM_CHUNK_LEN));
+	assert_int_equal(fmalloc_close(fi), 0);
+
+	lie_about_holes(0x3f << 1);
+	file_write(P, FM_ZONE_TABLE_OFF + off / FM_PAGE_LEN * 4, &bad, 4);
+	fi = fmalloc_open(P, 0, NULL);
+	assert_non_null(fi);
+	assert_true(pool_has_space(off, 5 * FM_CHUNK_LEN));
+	assert_int_equal(fmalloc_close(fi), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -475,6 +513,7 @@ int main(void)
 		map_test(what_lies_behind_the_heap_counts_for_nothing),
 		map_test(file_longer_than_its_heap_has_no_hole_at_the_end),
 		map_test(part_of_a_chunk_is_no_hole),
+		map_test(a_block_is_in_no_hole),
 		map_test(no_space_is_null_and_goes_away),
 		map_test(what_was_had_of_too_much_goes_back),
 		map_test(space_goes_back_one_way_or_the_other),

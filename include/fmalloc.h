@@ -345,7 +345,8 @@ struct fm_finding {
  * that leaves things no worse if the process is killed before or after it, all
  * durable when the call returns.  What is left by a kill is settled as by opening
  * the pool for writing (a pool of version 0.1 becomes one that version 0.1 only
- * reads).  What cannot be put right is reported and left alone.
+ * reads).  What cannot be put right is reported and left alone.  When it is done,
+ * another repair would find nothing to do.
  *
  * Returns 0: the pool is good (there may have been notes, or damage that was
  * repaired); what fn returned, if that was not 0, and then not all was looked at;

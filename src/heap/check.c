@@ -27,6 +27,8 @@
 #include "heap/inspect.h"
 #include "heap/lock.h"
 
+#define NPASSES_MAX 8u
+
 /* --- findings ---------------------------------------------------------------- */
 
 void check_fail(struct check *c, int rc)
@@ -52,7 +54,9 @@ static void tell(struct check *c, int level, bool fixed, uint64_t off,
 	if (level == FM_FINDING_DAMAGE && !fixed && c->nleft++ == 0)
 		snprintf(c->first, sizeof(c->first), "offset %#" PRIx64 ": %s: %s", off,
 			 structure, what);
-	if (c->fn != NULL)
+	if (c->mending && !fixed)
+		c->untold = true;
+	else if (c->fn != NULL)
 		c->result = c->fn(&f, c->arg);
 	if (c->result != 0)
 		c->stopped = true;
@@ -387,25 +391,24 @@ static void check_all(struct check *c, const char *path, const struct stat *st)
 
 /* --- a file ------------------------------------------------------------------ */
 
-static int open_file(const char *path, int flags, struct stat *st)
+static int open_file(const char *path, int flags)
 {
 	int mode = flags & FM_CHECK_REPAIR ? O_RDWR : O_RDONLY, rc = 0;
 	int fd = open(path, mode | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	struct stat st;
 
 	if (fd < 0)
 		return err_sys(errno, "open");
-	if (fstat(fd, st) < 0)
+	if (fstat(fd, &st) < 0)
 		rc = err_sys(errno, "fstat");
-	else if (S_ISDIR(st->st_mode))
+	else if (S_ISDIR(st.st_mode))
 		rc = err_set(EISDIR, "it is a directory");
-	else if (!S_ISREG(st->st_mode))
+	else if (!S_ISREG(st.st_mode))
 		rc = err_set(EINVAL, "it is not a regular file");
 	else if (flags & FM_CHECK_REPAIR)
 		rc = lock_take(fd);
 	else
 		rc = lock_look(fd);
-	if (rc == 0 && fstat(fd, st) < 0)
-		rc = err_sys(errno, "fstat");
 	if (rc < 0)
 		close(fd);
 	return rc < 0 ? rc : fd;
@@ -444,26 +447,62 @@ static int verdict(struct check *c, int fd, const struct stat *st)
 	return 0;
 }
 
+/* One pass over the file, as the other fields of c say. */
+static int pass(struct check *c, const char *path, int fd)
+{
+	struct stat st;
+	int rc;
+
+	if (fstat(fd, &st) < 0)
+		return err_sys(errno, "fstat");
+	c->read = inspect_read;
+	c->src = &fd;
+	c->file_len = st.st_size;
+	rc = check_begin(c);
+	if (rc == 0) {
+		check_all(c, path, &st);
+		rc = verdict(c, fd, &st);
+	}
+	check_end(c);
+	return rc;
+}
+
+/*
+ * Repair, as long as there is anything that can be: what a repair links anew may lead
+ * to what needs another.  The lock is given up where a pool is opened to settle what a
+ * kill left; if somebody else has it then, all is as it was found to be good.
+ */
+static int mend(struct check *c, const char *path, int fd)
+{
+	const struct check as_given = *c;
+	unsigned n = 0;
+	int rc;
+
+	do {
+		*c = as_given;
+		c->fd = fd;
+		c->mending = true;
+		rc = pass(c, path, fd);
+	} while (c->changed && !c->stopped && ++n < NPASSES_MAX && lock_take(fd) == 0);
+	if (!c->untold || c->result != 0)
+		return rc;
+	*c = as_given;
+	return pass(c, path, fd);
+}
+
 int check_file(const char *path, int flags,
 	       int (*fn)(const struct fm_finding *finding, void *arg), void *arg,
 	       int *result)
 {
-	struct check c = { .read = inspect_read, .fd = -1, .fn = fn, .arg = arg };
+	struct check c = { .fd = -1, .fn = fn, .arg = arg };
 	int fd, rc, state = cancel_disable();
-	struct stat st;
 
-	*result = 0;
-	fd = open_file(path, flags, &st);
-	rc = fd < 0 ? fd : check_begin(&c);
-	if (rc == 0) {
-		c.src = &fd;
-		c.fd = flags & FM_CHECK_REPAIR ? fd : -1;
-		c.file_len = st.st_size;
-		check_all(&c, path, &st);
-		rc = verdict(&c, fd, &st);
-		*result = c.result;
-	}
-	check_end(&c);
+	fd = open_file(path, flags);
+	if (fd < 0)
+		rc = fd;
+	else
+		rc = flags & FM_CHECK_REPAIR ? mend(&c, path, fd) : pass(&c, path, fd);
+	*result = c.result;
 	if (fd >= 0)
 		close(fd);
 	cancel_restore(state);

@@ -84,6 +84,9 @@ struct check {
 	uint64_t nleft;		/* damage that is left */
 	char first[320];	/* in words, the first of it */
 	bool changed;		/* something was repaired */
+	bool mending;		/* what is left is not told: another pass may repair
+				 * it, or tells of it */
+	bool untold;		/* something was not */
 
 	struct fm_super_disk super;
 	uint64_t heap_end;	/* as in the super, or what it must be */

@@ -3,14 +3,18 @@
 #include <config.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "crash/contents.h"
 #include "crash/journal.h"
+#include "heap/error.h"
+#include "heap/inspect.h"
 #include "heap/layout.h"
 #include "unit/checkpool.h"
 
@@ -465,11 +469,45 @@ static int judge_closed(struct trial *t)
 	return 0;
 }
 
+/* The library's figures of the file are those of the pool that the first judge sees,
+ * and no two blocks overlap. */
+static int same_figures(struct trial *t, const char *when)
+{
+	int fd = open(t->path, O_RDONLY | O_CLOEXEC), rc;
+	struct checked_pool pool;
+	struct fm_stats stats;
+	uint64_t len = 0;
+	size_t i;
+
+	rc = stat_file(fd, &stats);
+	close(fd);
+	if (rc < 0)
+		return wrong(t, "%s: %s", when, err_words());
+	if (checkpool_file(t->path, &pool) < 0)
+		return wrong(t, "%s: %s", when, pool.why);
+	for (i = 0; i < pool.nblocks; i++) {
+		len += pool.blocks[i].len;
+		if (rc == 0 && i > 0 && pool.blocks[i].off <
+		    pool.blocks[i - 1].off + pool.blocks[i - 1].len)
+			rc = wrong(t, "%s: the blocks at %#" PRIx64 " and %#" PRIx64
+				   " overlap", when, pool.blocks[i - 1].off,
+				   pool.blocks[i].off);
+	}
+	if (stats.nlive != pool.nblocks || stats.live_len != len ||
+	    stats.meta_len != pool.meta_len)
+		rc = wrong(t, "%s: %" PRIu64 " blocks of %" PRIu64 " bytes, and %" PRIu64
+			   ", are %zu of %" PRIu64 ", and %" PRIu64, when, stats.nlive,
+			   stats.live_len, stats.meta_len, pool.nblocks, len,
+			   pool.meta_len);
+	checkpool_free(&pool);
+	return rc;
+}
+
 /* A second judge, who reads the file: what a kill leaves is no damage. */
 static int checked(struct trial *t, const char *when)
 {
 	if (fm_check(t->path) == 0)
-		return 0;
+		return same_figures(t, when);
 	/* Not made yet, or zeroes. */
 	if (t->flags & JUDGE_CREATE && (errno == EINVAL || errno == ENOENT))
 		return 0;

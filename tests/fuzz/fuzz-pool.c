@@ -821,21 +821,16 @@ static int check_it(int flags)
 	return n.nleft;
 }
 
-/* What is left when nothing more can be repaired.  (What a repair links anew may
- * lead to what needs another.) */
+/* What is left when nothing more can be repaired, which is at once. */
 static int mend(void)
 {
-	int left, before, n = 0;
+	int left;
 
 	check_it(0);
 	left = check_it(FM_CHECK_REPAIR);
 	if (left < 0)	/* one that may be read, perhaps, and not be written to */
 		return left;
-	do {
-		before = left;
-		left = check_it(FM_CHECK_REPAIR);
-		fuzz_check(left <= before && n++ < 8);
-	} while (left != before);
+	fuzz_check(check_it(FM_CHECK_REPAIR) == left);
 	fuzz_check(check_it(0) == left);
 	return left;
 }

@@ -624,6 +624,15 @@ static uint64_t chain_in_a_circle(void)
 	return off;
 }
 
+/* That the page behind has a bad head is seen when the chain leads there again. */
+static uint64_t chain_to_a_page_without_head(void)
+{
+	put64(FM_APP_OFF + offsetof(struct fm_rootpage_disk, next_off), 1);
+	put64(at.page3, 0);
+	put64(at.page3 + 8, 0);
+	return FM_APP_OFF + offsetof(struct fm_rootpage_disk, next_off);
+}
+
 /* The last page, which nothing leads to any more, is what can be seen of it. */
 static uint64_t chain_cut_short(void)
 {
@@ -751,6 +760,7 @@ static const struct {
 	ROW(chain_to_nowhere, REPAIRED, "page of roots"),
 	ROW(chain_in_a_circle, REPAIRED, "page of roots"),
 	ROW(chain_cut_short, REPAIRED, "page table"),
+	ROW(chain_to_a_page_without_head, REPAIRED, "page of roots"),
 	ROW(bad_slot, LEFT, "root"),
 	ROW(bad_slot_and_a_good_one, REPAIRED, "root"),
 	ROW(replaced_root, NOTE, "root"),

@@ -405,15 +405,20 @@ static int check_name(const char *name)
 	return check_text("name of a root", name, 1, FM_ROOT_NAME_MAX);
 }
 
+static int check_name_and_type(const char *name, const char *type)
+{
+	int rc = check_name(name);
+
+	return rc < 0 ? rc : check_text("type of a root", type, 0, FM_ROOT_TYPE_MAX);
+}
+
 int root_set(struct fm_heap *h, const char *name, uint64_t off, const char *type)
 {
 	int rc;
 
 	if (type == NULL)
 		type = "";
-	rc = check_name(name);
-	if (rc == 0)
-		rc = check_text("type of a root", type, 0, FM_ROOT_TYPE_MAX);
+	rc = check_name_and_type(name, type);
 	if (rc < 0)
 		return rc;
 	pthread_mutex_lock(&h->root_lock);
@@ -478,9 +483,7 @@ int root_alloc(struct fm_heap *h, const char *name, size_t size, const char *typ
 	struct fm_root_disk slot;
 	int rc;
 
-	rc = check_name(name);
-	if (rc == 0)
-		rc = check_text("type of a root", type, 0, FM_ROOT_TYPE_MAX);
+	rc = check_name_and_type(name, type);
 	if (rc < 0)
 		return rc;
 	pthread_mutex_lock(&h->root_lock);

@@ -301,8 +301,15 @@ void fmfs_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	close(fd);
 }
 
-void fmfs_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
-		   size_t size, int flags)
+struct xattr_value {
+	const char *bytes;
+	size_t size;
+	int flags;
+};
+
+/* NULL: there is to be none any more. */
+static void change_xattr(fuse_req_t req, fuse_ino_t ino, const char *name,
+			 const struct xattr_value *to)
 {
 	char path[PROC_PATH_LEN];
 	int fd, rc;
@@ -317,27 +324,23 @@ void fmfs_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char 
 		return;
 	}
 	proc_path(path, fd);
-	rc = setxattr(path, name, value, size, flags) < 0 ? errno : 0;
+	rc = to != NULL ? setxattr(path, name, to->bytes, to->size, to->flags)
+			: removexattr(path, name);
+	if (rc < 0)
+		rc = errno;
 	close(fd);
 	fuse_reply_err(req, rc);
 }
 
+void fmfs_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
+		   size_t size, int flags)
+{
+	struct xattr_value to = { value, size, flags };
+
+	change_xattr(req, ino, name, &to);
+}
+
 void fmfs_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
-	char path[PROC_PATH_LEN];
-	int fd, rc;
-
-	if (is_refused(name)) {
-		fuse_reply_err(req, EOPNOTSUPP);
-		return;
-	}
-	fd = open_to_change(fmfs_of(req), fmfs_node(req, ino));
-	if (fd < 0) {
-		fuse_reply_err(req, -fd);
-		return;
-	}
-	proc_path(path, fd);
-	rc = removexattr(path, name) < 0 ? errno : 0;
-	close(fd);
-	fuse_reply_err(req, rc);
+	change_xattr(req, ino, name, NULL);
 }

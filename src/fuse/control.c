@@ -52,27 +52,41 @@ static int add_pool(const struct catalog_pool *pool, void *arg)
 	return ++l->n == FMFS_LIST_MAX;
 }
 
+/* A page of a listing to fill; NULL: the reply was an error. */
+static void *new_page(fuse_req_t req, size_t len, size_t in_len, size_t out_max)
+{
+	void *page;
+
+	if (in_len < len || out_max < len) {
+		fuse_reply_err(req, EINVAL);
+		return NULL;
+	}
+	page = calloc(1, len);
+	if (page == NULL)
+		fuse_reply_err(req, ENOMEM);
+	return page;
+}
+
+static void reply_page(fuse_req_t req, int rc, void *page, size_t len)
+{
+	if (rc < 0)
+		fuse_reply_err(req, -rc);
+	else
+		fuse_reply_ioctl(req, 0, page, len);
+	free(page);
+}
+
 static void reply_list(fuse_req_t req, const void *in, size_t in_len, size_t out_max)
 {
 	struct fmfs_list *l;
 	int rc;
 
-	if (in_len < sizeof(*l) || out_max < sizeof(*l)) {
-		fuse_reply_err(req, EINVAL);
+	l = new_page(req, sizeof(*l), in_len, out_max);
+	if (l == NULL)
 		return;
-	}
-	l = calloc(1, sizeof(*l));
-	if (l == NULL) {
-		fuse_reply_err(req, ENOMEM);
-		return;
-	}
 	memcpy(l->after, in, sizeof(l->after) - 1);
 	rc = index_each_pool(fmfs_of(req)->index, l->after, add_pool, l);
-	if (rc < 0)
-		fuse_reply_err(req, -rc);
-	else
-		fuse_reply_ioctl(req, 0, l, sizeof(*l));
-	free(l);
+	reply_page(req, rc, l, sizeof(*l));
 }
 
 static int add_root(const struct catalog_root *root, void *arg)
@@ -93,25 +107,15 @@ static void reply_roots(fuse_req_t req, struct node *n, const void *in, size_t i
 	struct fmfs_roots *l;
 	int rc;
 
-	if (in_len < sizeof(*l) || out_max < sizeof(*l)) {
-		fuse_reply_err(req, EINVAL);
+	l = new_page(req, sizeof(*l), in_len, out_max);
+	if (l == NULL)
 		return;
-	}
-	l = calloc(1, sizeof(*l));
-	if (l == NULL) {
-		fuse_reply_err(req, ENOMEM);
-		return;
-	}
 	memcpy(l->after, in, sizeof(l->after) - 1);
 	rc = index_each_root(fmfs_of(req)->index, n, l->after, add_root, l);
 	/* What is good was listed; at the end, say that it may not be all. */
 	if (rc == 0 && l->n == 0 && index_is_damaged(fmfs_of(req)->index, n))
 		rc = -EUCLEAN;
-	if (rc < 0)
-		fuse_reply_err(req, -rc);
-	else
-		fuse_reply_ioctl(req, 0, l, sizeof(*l));
-	free(l);
+	reply_page(req, rc, l, sizeof(*l));
 }
 
 void fmfs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,

@@ -297,20 +297,14 @@ static int scan_file(struct index *x, struct known_list *l, int dirfd, const cha
 
 static int scan_files(struct index *x, struct known_list *l)
 {
+	DIR *d = store_list(x->f->store.pools_fd);
 	struct dirent *de;
-	int fd, rc = 0;
-	DIR *d;
+	int rc = 0;
 
-	fd = openat(x->f->store.pools_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
+	if (d == NULL)
 		return -errno;
-	d = fdopendir(fd);
-	if (d == NULL) {
-		close(fd);
-		return -ENOMEM;
-	}
 	while (rc == 0 && (de = readdir(d)) != NULL)
-		rc = scan_file(x, l, fd, de->d_name);
+		rc = scan_file(x, l, dirfd(d), de->d_name);
 	closedir(d);
 	for (size_t i = 0; rc == 0 && i < l->n; i++)
 		if (!l->known[i].seen)

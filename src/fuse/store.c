@@ -44,22 +44,27 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
+DIR *store_list(int dirfd)
+{
+	int fd = openat(dirfd, ".", DIR_FLAGS);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+
+	if (d == NULL && fd >= 0) {
+		close(fd);
+		errno = ENOMEM;
+	}
+	return d;
+}
+
 /* 1 if the folder is empty, but for what mkfs leaves; 0 if not; or -errno. */
 static int is_empty(int dirfd)
 {
+	DIR *d = store_list(dirfd);
 	struct dirent *de;
 	int empty = 1;
-	DIR *d;
-	int fd;
 
-	fd = openat(dirfd, ".", DIR_FLAGS);
-	if (fd < 0)
+	if (d == NULL)
 		return -errno;
-	d = fdopendir(fd);
-	if (d == NULL) {
-		close(fd);
-		return -ENOMEM;
-	}
 	while ((de = readdir(d)) != NULL)
 		if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0 &&
 		    strcmp(de->d_name, "lost+found") != 0)
@@ -204,12 +209,9 @@ static int take_lock(struct store *s)
 
 static int empty_tmp(struct store *s)
 {
+	DIR *d = store_list(s->tmp_fd);
 	struct dirent *de;
-	DIR *d;
-	int fd;
 
-	fd = openat(s->tmp_fd, ".", DIR_FLAGS);
-	d = fd < 0 ? NULL : fdopendir(fd);
 	if (d == NULL)
 		return fail(-errno, s, STORE_TMP);
 	while ((de = readdir(d)) != NULL) {

@@ -11,6 +11,7 @@
 #ifndef FM_FUSE_STORE_H
 #define FM_FUSE_STORE_H
 
+#include <dirent.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <sys/stat.h>
@@ -38,6 +39,9 @@ void store_close(struct store *s);
 /* Whether the file at the path, which is absolute and without symbolic links, is one
  * of a store's pools/. */
 bool store_has(const char *path);
+
+/* The folder's names, from the first on; NULL with errno. */
+DIR *store_list(int dirfd);
 
 /* Is the file below pools/ of the store's own file system, and not of one that is
  * mounted there?  (On overlayfs files have other devices than folders.) */

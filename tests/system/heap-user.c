@@ -9,6 +9,7 @@
  *   fork            neither of two processes sees what the other stores
  *   fork-threads    forking while other threads allocate
  *   fork-stdio      forking while other threads are in stdio
+ *   fork-frees      a child gives back what its parent goes on behind
  *   fork-starved    a child asks for memory that it may not be able to have
  *   closed FILE     all descriptors are closed, FILE is opened, the heap grows
  *   closed-fork     the same, and then it forks
@@ -540,6 +541,38 @@ static int fork_stdio(void)
 	return 0;
 }
 
+/* What lies behind the end that the heap had at the fork is the parent's. */
+static int fork_frees(void)
+{
+	enum { N = 20 };
+	unsigned char *first = filled(60 * MIB, 'f'), *second = filled(30 * MIB, 's');
+	unsigned char *all[N];
+	int told[2], i;
+	char byte = 0;
+	pid_t pid;
+
+	NEED(pipe(told) == 0);
+	pid = fork();
+	NEED(pid >= 0);
+	if (pid == 0) {
+		NEED(read(told[0], &byte, 1) == 1);
+		free(second);
+		_exit(0);
+	}
+	for (i = 0; i < N; i++)
+		all[i] = filled(MIB, 'a' + i);
+	NEED(write(told[1], &byte, 1) == 1);
+	wait_for_good_end(pid);
+	for (i = 0; i < N; i++) {
+		NEED(is_filled(all[i], MIB, 'a' + i));
+		free(all[i]);
+	}
+	NEED(is_filled(second, 30 * MIB, 's'));
+	free(first);
+	free(second);
+	return 0;
+}
+
 /* What the child asks for lies where its parent has something else by now. */
 static int fork_starved(void)
 {
@@ -748,6 +781,8 @@ int main(int argc, char **argv)
 		return fork_threads();
 	if (strcmp(verb, "fork-stdio") == 0)
 		return fork_stdio();
+	if (strcmp(verb, "fork-frees") == 0)
+		return fork_frees();
 	if (strcmp(verb, "fork-starved") == 0)
 		return fork_starved();
 	if (strcmp(verb, "closed") == 0)

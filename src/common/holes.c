@@ -19,6 +19,9 @@
 #define SHARED_LEN_FREE (UINT64_C(64) << 20)
 
 #define NEXTENTS 64u
+/* XFS and Btrfs take 6 to 12 us for each extent once there were clones, to find out
+ * whether it is shared.  Beyond so many it counts how full the disk is. */
+#define NEXTENTS_CHEAP 256u
 
 union extents {
 	struct fiemap map;
@@ -77,9 +80,18 @@ static int add_between(struct holes *h, const struct fiemap *map, uint64_t *off,
 	return rc;
 }
 
+/* Is so much free that no reservation of len bytes can fail for want of it? */
+static bool is_plenty(int fd, uint64_t len)
+{
+	struct statvfs fs;
+
+	return fstatvfs(fd, &fs) == 0 && fs.f_bavail / 2 > len / fs.f_frsize;
+}
+
 int holes_find(int fd, uint64_t off, uint64_t len, struct holes *h)
 {
-	uint64_t end = off + len, within;
+	uint64_t end = off + len, within, from;
+	uint32_t nseen = 0;
 	union extents x;
 	struct statx st;
 	int rc = 0;
@@ -89,7 +101,8 @@ int holes_find(int fd, uint64_t off, uint64_t len, struct holes *h)
 		return add(h, off, end, false);
 	within = least_of(end, st.stx_size);
 	while (off < within && rc == 0) {
-		memset(&x, 0, sizeof(x.map));
+		from = off;
+		memset(&x, 0, sizeof(x));
 		x.map.fm_start = off;
 		x.map.fm_length = within - off;
 		x.map.fm_extent_count = NEXTENTS;
@@ -98,6 +111,10 @@ int holes_find(int fd, uint64_t off, uint64_t len, struct holes *h)
 		rc = add_between(h, &x.map, &off, within);
 		if (x.map.fm_mapped_extents < NEXTENTS)
 			break;
+		nseen += NEXTENTS;
+		if (rc == 0 && (off == from ||
+				(nseen == NEXTENTS_CHEAP && is_plenty(fd, len))))
+			return add(h, off, end, false);
 	}
 	return rc == 0 ? add(h, off, end, true) : rc;
 }

@@ -12,7 +12,8 @@
 
 struct hole {
 	uint64_t off, len;
-	bool sure;	/* false: the file system does not tell, so it may be none */
+	bool sure;	/* false: the file system does not tell, or it would take long and
+			 * much is free: so it may be none */
 };
 
 struct holes {	/* in the order of being found */

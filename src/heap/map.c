@@ -317,14 +317,24 @@ int map_find_holes(struct fm_heap *h, uint64_t off, uint64_t len, struct holes *
 	return rc < 0 ? err_sys(-rc, "a list of holes") : 0;
 }
 
-/* Some file systems (ext4, XFS) keep what they had got when there is no more. */
+static bool is_zero(int fd, const struct hole *hole)
+{
+	uint64_t off = hole->off, end = off + hole->len;
+
+	while (off < end && page_is_zero(fd, off) == 1)
+		off += FM_PAGE_LEN;
+	return off >= end;
+}
+
+/* Some file systems (ext4, XFS) keep what they had got when there is no more.  Should
+ * one not tell of bytes that it has yet to find a place for, they are not zeroes. */
 static void undo_fill(struct fm_heap *h, const struct holes *holes, size_t n,
 		      uint64_t file_len)
 {
 	size_t i;
 
 	for (i = 0; i < n; i++)
-		if (holes->hole[i].sure)
+		if (holes->hole[i].sure && is_zero(h->fd, &holes->hole[i]))
 			fallocate(h->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 				  holes->hole[i].off, holes->hole[i].len);
 	if (map_file_len(h) > file_len)

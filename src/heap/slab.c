@@ -96,24 +96,25 @@ void slab_absorb(struct fm_heap *h, uint32_t number)
 	s->hint = 0;
 }
 
-/* What is free in it is counted when somebody wants to have it. */
+/* What is free in it is counted when somebody wants to have it.  That may be as soon as
+ * the geometry is there: a thread that frees a block does not need the zone's lock. */
 void slab_load(struct fm_heap *h, uint64_t off, unsigned cls)
 {
 	uint32_t number = slab_number(off);
 	struct loose_slabs *loose = &h->loose[cls];
 	struct slab *s = &h->slab[number];
 
-	set_up(h, off, cls, LOOSE);
-	if (!slab_has_second(h, cls))
-		return;
 	pthread_mutex_lock(&loose->lock);
-	s->where = SLAB_LOOSE;
-	s->prev = 0;
-	s->next = loose->first;
-	if (s->next != 0)
-		h->slab[s->next].prev = number;
-	__atomic_store_n(&loose->first, number, __ATOMIC_RELEASE);
-	__atomic_store_n(&h->loose_loaded, true, __ATOMIC_RELAXED);
+	set_up(h, off, cls, LOOSE);
+	if (slab_has_second(h, cls)) {
+		s->where = SLAB_LOOSE;
+		s->prev = 0;
+		s->next = loose->first;
+		if (s->next != 0)
+			h->slab[s->next].prev = number;
+		__atomic_store_n(&loose->first, number, __ATOMIC_RELEASE);
+		__atomic_store_n(&h->loose_loaded, true, __ATOMIC_RELAXED);
+	}
 	pthread_mutex_unlock(&loose->lock);
 }
 

@@ -484,7 +484,8 @@ static int mend(struct check *c, const char *path, int fd)
 		c->mending = true;
 		rc = pass(c, path, fd);
 	} while (c->changed && !c->stopped && ++n < NPASSES_MAX && lock_take(fd) == 0);
-	if (!c->untold || c->result != 0)
+	/* (Without damage it is an error of the system's.) */
+	if (!c->untold || c->result != 0 || (c->error != 0 && c->nleft == 0))
 		return rc;
 	*c = as_given;
 	return pass(c, path, fd);

@@ -83,8 +83,8 @@ struct fm_zone_disk *zone_header(const struct fm_heap *h, uint32_t index);
 uint32_t *zone_table(const struct fm_heap *h, uint32_t index);
 /* Pages from the zone's start that may hold extents; 0 if its header is bad. */
 uint32_t zone_nreserved(const struct fm_heap *h, uint32_t index);
-/* Its chunks that are holes, by bits: see judge_holes().  The table is read only if there
- * are any. */
+/* Its chunks that are holes, by bits: see judge_holes().  The table is read only if
+ * there are any. */
 uint32_t zone_holes(const struct fm_heap *h, uint32_t index);
 /* How many zones the huge block of this zone covers; 0 if its header is bad. */
 uint32_t zone_huge_span(const struct fm_heap *h, uint32_t index);

@@ -899,6 +899,40 @@ static void a_killed_repair_is_finished(void **state)
 	assert_true(nkilled >= 8);
 }
 
+/* --- a pool that cannot be opened ------------------------------------------------ */
+
+static int take_away(const struct fm_finding *f, void *arg)
+{
+	if (f->repaired && !*(bool *)arg) {
+		*(bool *)arg = true;
+		assert_int_equal(rename(P, "away"), 0);
+	}
+	return 0;
+}
+
+/* What a kill left cannot be settled then, and that is said, though nothing else is
+ * wrong. */
+static void what_cannot_be_settled_is_said(void **state)
+{
+	bool away = false;
+	struct said said;
+
+	(void)state;
+	make_pool();
+	root_of_free_block();
+	dead_writer();
+	hole_in_head();
+	assert_int_equal(fm_check_each(P, FM_CHECK_REPAIR, take_away, &away), -1);
+	assert_int_equal(errno, ENOENT);
+	assert_non_null(strstr(fm_errmsg(), "settling"));
+	assert_true(away);
+	assert_int_equal(rename("away", P), 0);
+	assert_int_equal(check(FM_CHECK_REPAIR, SUPER(writer), "writer", &said), 0);
+	assert_int_equal(said.level, FM_FINDING_NOTE);
+	assert_int_equal(said.nnotes, 2);
+	expect_contents();
+}
+
 /* --- a file that is cut ---------------------------------------------------------- */
 
 /* Whenever it happens: an error, and no signal. */
@@ -985,6 +1019,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		scratch_test(damage_is_found_and_repaired),
 		scratch_test(a_killed_repair_is_finished),
+		scratch_test(what_cannot_be_settled_is_said),
 		scratch_test(a_file_that_is_cut_meanwhile_is_no_trap),
 		scratch_test(a_pool_of_0_1_is_good),
 		scratch_test(damaged_lanes_are_found),

@@ -466,7 +466,8 @@ static void part_of_a_chunk_is_no_hole(void **state)
 
 static void lie_about_holes(uint32_t holes)
 {
-	file_write(P, FM_ZONE0_HEADER_OFF + offsetof(struct fm_zone_disk, holes), &holes, 4);
+	file_write(P, FM_ZONE0_HEADER_OFF + offsetof(struct fm_zone_disk, holes), &holes,
+		   sizeof(holes));
 	file_copy(P, "copy");
 	assert_int_equal(rename("copy", P), 0);
 }

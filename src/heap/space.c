@@ -45,12 +45,15 @@ static int claim(struct fm_heap *h, uint64_t from, uint64_t to)
 }
 
 /* Some file systems (ext4) keep what they had got when there is no more.  Nothing lies
- * in [off, off + len) yet. */
+ * in [off, off + len) yet; but what was not last in the file has had its chunk to the
+ * end, and keeps it. */
 static void undo_add(struct fm_heap *h, uint64_t off, uint64_t len)
 {
+	uint64_t from = off < heap_end(h) ? align_up(off, FM_CHUNK_LEN) : off;
 	int fd = map_fd(h);
 
-	map_give_back(h, off, len);
+	if (from < off + len)
+		map_give_back(h, from, off + len - from);
 	/* The file of a scratch pool is as long as it can be. */
 	if (h->scratch_dir == NULL && fd >= 0 && map_file_len(h) > heap_end(h))
 		map_cut(fd, heap_end(h));

@@ -853,6 +853,27 @@ void lane_close(struct fm_heap *h)
 	drop_loose(h);
 }
 
+void lane_reset(struct fm_heap *h)
+{
+	struct lane *lane;
+	unsigned cls;
+	uint32_t i;
+	bool taken;
+
+	for (i = 1; i <= SHARED_LANE; i++) {
+		lane = h->lane[i];
+		if (lane == NULL)
+			continue;
+		taken = lane->taken;
+		memset(lane, 0, sizeof(*lane));
+		set_up(lane, i);
+		lane->taken = taken;
+		lane->remote = taken || i == SHARED_LANE ? 0 : LANE_CLOSED;
+	}
+	for (cls = 0; cls < SIZECLASS_N; cls++)
+		h->loose[cls].first = 0;
+}
+
 void lane_destroy(struct fm_heap *h)
 {
 	unsigned cls;

@@ -70,6 +70,9 @@ void lane_open(struct fm_heap *h);
 /* A writer closes: nobody has a lane any more; empty slabs are given back. */
 void lane_close(struct fm_heap *h);
 void lane_destroy(struct fm_heap *h);
+/* No lane has anything any more, and no slab is loose; all locks are held, and no thread
+ * is at the pool. */
+void lane_reset(struct fm_heap *h);
 
 /* The calling thread's lane of the pool; NULL: too many threads, or no memory, or
  * the thread is ending. */

@@ -74,7 +74,7 @@ static struct fm_heap *resolve(uint32_t window_plus_1, uint64_t generation)
 	return window_plus_1 == 0 ? NULL : registry_get(window_plus_1 - 1, generation);
 }
 
-static void next_epoch(void)
+void registry_next_epoch(void)
 {
 	__atomic_add_fetch(&registry_epoch, 1, __ATOMIC_RELEASE);
 }
@@ -98,7 +98,7 @@ static void set_last(struct fm_heap *h)
 		last = registry_generation(h->window) << TARGET_WINDOW_BITS |
 		       (h->window + 1);
 	__atomic_store_n(&last_target, last, __ATOMIC_RELEASE);
-	next_epoch();
+	registry_next_epoch();
 }
 
 void registry_set_target(struct fm_heap *h)
@@ -161,7 +161,7 @@ void registry_remove(struct fm_heap *h)
 {
 	__atomic_store_n(&window[h->window].open, NULL, __ATOMIC_RELEASE);
 	__atomic_add_fetch(&window[h->window].generation, 1, __ATOMIC_RELEASE);
-	next_epoch();
+	registry_next_epoch();
 }
 
 void registry_each(void (*fn)(struct fm_heap *h))
@@ -191,6 +191,8 @@ static void disown(struct fm_heap *h)
 		return;
 	h->forked = true;
 	h->writable = false;
+	if (h->atomic != NULL)
+		atomic_in_child(h);
 	map_close_fd(h);
 	/* Another thread may have been at the roots. */
 	pthread_mutex_init(&h->root_lock, NULL);
@@ -225,7 +227,7 @@ static void after_fork(void)
 
 static void in_child(void)
 {
-	next_epoch();
+	registry_next_epoch();
 	registry_each(disown);
 	after_fork();	/* the child has the locks as well */
 }
@@ -239,7 +241,9 @@ __attribute__((constructor)) static void watch_forks(void)
  * later destructors may still use them. */
 static void sign_off(struct fm_heap *h)
 {
-	if (h->writable)
+	if (h->writable && h->atomic != NULL)
+		atomic_at_exit(h);
+	else if (h->writable)
 		lock_unsign(&h->super->writer);
 }
 

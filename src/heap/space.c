@@ -12,6 +12,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "common/align.h"
@@ -50,8 +51,9 @@ static void undo_add(struct fm_heap *h, uint64_t off, uint64_t len)
 	int fd = map_fd(h);
 
 	map_give_back(h, off, len);
-	/* The file of a scratch pool is as long as it can be. */
-	if (h->scratch_dir == NULL && fd >= 0 && map_file_len(h) > heap_end(h))
+	/* The file of a scratch pool is as long as it can be; that of an atomic pool may
+	 * have readers of an earlier commit. */
+	if (h->scratch_dir == NULL && h->atomic == NULL && fd >= 0 && map_file_len(h) > heap_end(h))
 		map_cut(fd, heap_end(h));
 }
 
@@ -198,18 +200,14 @@ static int extend_by_steps(struct fm_heap *h, struct zone *z, uint32_t least)
 	return rc;
 }
 
-/* A new, empty normal zone. */
-static int add_zone(struct fm_heap *h)
+/* A new, empty normal zone, where there is none. */
+static int add_zone_at(struct fm_heap *h, uint32_t index)
 {
 	struct fm_zone_disk disk = { .npages_reserved = FM_CHUNK_NPAGES };
-	uint32_t index = 0;
 	struct zone *z;
 	uint64_t base;
 	int rc;
 
-	rc = zone_find_unused(h, 1, &index);
-	if (rc < 0)
-		return rc;
 	base = index * FM_ZONE_LEN;
 	rc = add_unlocked(h, base, FM_CHUNK_LEN);
 	if (rc < 0)
@@ -228,6 +226,33 @@ static int add_zone(struct fm_heap *h)
 	count_backed(h, zone_nbacked(z));
 	extent_add(h, z, FM_ZONE_HEAD_NPAGES, zone_nbacked(z));
 	return 0;
+}
+
+static int add_zone(struct fm_heap *h)
+{
+	uint32_t index = 0;
+	int rc = zone_find_unused(h, 1, &index);
+
+	return rc < 0 ? rc : add_zone_at(h, index);
+}
+
+int space_last_zone(struct fm_heap *h, uint32_t npages, struct zone **z)
+{
+	uint32_t n = heap_nzones(h);
+	int rc;
+
+	*z = NULL;
+	if (zone_kind(h, n - 1) == FM_ZONE_NORMAL && zone_load(h, n - 1) == 0)
+		*z = h->zones[n - 1];
+	if (*z != NULL && npages <= FM_ZONE_NPAGES - (*z)->nreserved &&
+	    (n - 1) * FM_ZONE_LEN + (*z)->nreserved * FM_PAGE_LEN == heap_end(h))
+		return 0;
+	if (n >= h->map_len >> FM_ZONE_SHIFT)
+		return err_set(ENOMEM, "the pool's %" PRIu64 " bytes of address space"
+			       " are used up", h->map_len);
+	rc = add_zone_at(h, n);
+	*z = h->zones[n];
+	return rc;
 }
 
 /* --- filling holes again --------------------------------------------------------- */
@@ -565,6 +590,10 @@ static void cut(struct fm_heap *h, int fd, uint32_t index, uint64_t end)
 		__atomic_store_n(&zone_header(h, index)->npages_reserved,
 				 (uint32_t)((end - index * FM_ZONE_LEN) >> FM_PAGE_SHIFT),
 				 __ATOMIC_RELEASE);
+	if (h->atomic != NULL) {	/* the rest is a commit's */
+		__atomic_store_n(&h->super->heap_end, end, __ATOMIC_RELEASE);
+		return;
+	}
 	if (map_sync_part(h, index * FM_ZONE_LEN, FM_PAGE_LEN) < 0)
 		return;
 	__atomic_store_n(&h->super->heap_end, end, __ATOMIC_RELEASE);

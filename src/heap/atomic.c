@@ -93,6 +93,7 @@ static int read_log(struct atomic *a, int fd, uint64_t file_len,
 		rc = log_replay(&a->log, fd, file_len, &a->overlay);
 	if (rc < 0)
 		return rc;
+	a->nreplayed = rc;
 	rc = overlay_read(&a->overlay, fd, 0, super, sizeof(*super));
 	if (rc < 0)
 		return err_sys(-rc, "read");
@@ -120,6 +121,16 @@ static int recover(struct atomic *a, int fd, uint64_t file_len,
 	lock_admit_readers(fd);
 	/* It will have to be done some time, but may wait. */
 	return rc == -ENOSPC || rc == -EDQUOT ? 0 : rc;
+}
+
+int atomic_read(const struct atomic *a, int fd, uint64_t off, void *buf, uint64_t len)
+{
+	return overlay_read(&a->overlay, fd, off, buf, len);
+}
+
+uint64_t atomic_nrecords(const struct atomic *a)
+{
+	return a->nreplayed;
 }
 
 static uint64_t most_chunks(void)
@@ -161,25 +172,21 @@ void atomic_free(struct atomic *a)
 	map_anon_free(a, sizeof(*a));
 }
 
-int atomic_load(int fd, bool writable, struct fm_super_disk *super, struct atomic **out)
+static int load(int fd, bool writable, uint64_t file_len, struct fm_super_disk *super,
+		struct atomic **out)
 {
 	struct atomic *a = map_anon(sizeof(*a));
-	struct stat st;
 	int rc;
 
-	*out = NULL;
 	if (a == NULL)
 		return err_sys(ENOMEM, "memory for an atomic pool");
-	rc = fstat(fd, &st) < 0 ? err_sys(errno, "fstat") : 0;
-	if (rc == 0)
-		rc = overlay_open(&a->overlay, FM_MAX_NZONES * FM_ZONE_LEN);
+	rc = overlay_open(&a->overlay, FM_MAX_NZONES * FM_ZONE_LEN);
 	if (rc == 0 && writable)
 		rc = make_writer(a);
 	if (rc == 0)
-		rc = read_log(a, fd, st.st_size, super);
-	/* Beside a writer it may have become longer meanwhile. */
+		rc = read_log(a, fd, file_len, super);
 	if (rc == 0 && writable)
-		rc = recover(a, fd, st.st_size, super);
+		rc = recover(a, fd, file_len, super);
 	if (rc < 0) {
 		atomic_free(a);
 		return rc;
@@ -189,6 +196,26 @@ int atomic_load(int fd, bool writable, struct fm_super_disk *super, struct atomi
 	a->npunch[PUNCH_NONE] = most_chunks();
 	*out = a;
 	return 0;
+}
+
+int atomic_load(int fd, bool writable, struct fm_super_disk *super, struct atomic **out)
+{
+	const struct fm_super_disk home = *super;
+	uint64_t file_len = UINT64_MAX;
+	struct stat st;
+	int rc = 0;
+
+	*out = NULL;
+	do {	/* beside a writer it may become longer meanwhile */
+		if (fstat(fd, &st) < 0)
+			return err_sys(errno, "fstat");
+		if ((uint64_t)st.st_size == file_len)
+			return rc;
+		file_len = st.st_size;
+		*super = home;
+		rc = load(fd, writable, file_len, super, out);
+	} while (rc == -EUCLEAN && !writable);
+	return rc;
 }
 
 /* Store what the file does not have into memory. */

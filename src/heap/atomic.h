@@ -33,6 +33,7 @@ enum { PUNCH_NONE, PUNCH_NEW, PUNCH_CAPTURED, PUNCH_COMMITTED, PUNCH_N };
 struct atomic {
 	struct log log;
 	struct overlay overlay;
+	uint64_t nreplayed;
 
 	/* The rest is a writer's. */
 	pthread_mutex_t lock;

@@ -494,6 +494,10 @@ int atomic_format(int fd, struct fm_super_disk *super);
  * it is on entry in the file, and on return as of the last commit. */
 int atomic_load(int fd, bool writable, struct fm_super_disk *super, struct atomic **out);
 void atomic_free(struct atomic *a);
+/* Copy len bytes at off, as of the last commit: 0, -EUCLEAN (the file ends before), or
+ * -errno; and how many commits the file does not have. */
+int atomic_read(const struct atomic *a, int fd, uint64_t off, void *buf, uint64_t len);
+uint64_t atomic_nrecords(const struct atomic *a);
 /* Map the pool; before the heap is looked at. */
 int atomic_map(struct fm_heap *h);
 /* Settle what a killed process left of the log. */

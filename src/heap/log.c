@@ -12,6 +12,7 @@
 #include "common/crc32c.h"
 #include "heap/error.h"
 #include "heap/heap.h"
+#include "heap/judge.h"
 #include "heap/log.h"
 #include "heap/overlay.h"
 
@@ -94,18 +95,9 @@ static int transfer(const struct log *log, int fd, uint64_t pos, void *buf, uint
 
 /* --- heads -------------------------------------------------------------------------- */
 
-static uint32_t head_crc(const struct fm_log_disk *head)
-{
-	return crc32c(0, &head->self_off, 56);
-}
-
-static uint32_t lap_crc(const struct fm_lap_disk *lap)
-{
-	return crc32c(0, lap, offsetof(struct fm_lap_disk, crc));
-}
-
 int log_read_head(int fd, uint64_t off, uint64_t file_len, struct fm_log_disk *head)
 {
+	const char *why;
 	int rc;
 
 	if (off % FM_PAGE_LEN != 0 || off < FM_ZONE_DATA_OFF || off >= file_len ||
@@ -114,16 +106,8 @@ int log_read_head(int fd, uint64_t off, uint64_t file_len, struct fm_log_disk *h
 	rc = read_all(fd, off, head, sizeof(*head));
 	if (rc < 0)
 		return rc;
-	if (head->magic != FM_LOG_MAGIC)
-		return bad(off, "no magic number");
-	if (head->crc != head_crc(head))
-		return bad(off, "bad checksum");
-	if (head->self_off != off)
-		return bad(off, "the head of another extent");
-	if (head->npages < FM_LOG_NPAGES_MIN || head->npages > FM_LOG_NPAGES_MAX ||
-	    head->npages << FM_PAGE_SHIFT > file_len - off)
-		return bad(off, "bad length");
-	return 0;
+	why = judge_log(head, off, file_len);
+	return why != NULL ? bad(off, why) : 0;
 }
 
 static int write_head(int fd, const struct log_extent *e, uint64_t next_off,
@@ -140,7 +124,7 @@ static int write_head(int fd, const struct log_extent *e, uint64_t next_off,
 	u.head.npages = e->npages;
 	u.head.next_off = next_off;
 	u.head.free_off = free_off;
-	u.head.crc = head_crc(&u.head);
+	u.head.crc = judge_log_crc(&u.head);
 	return write_all(fd, e->off, u.sector, sizeof(u.sector));
 }
 
@@ -149,7 +133,7 @@ static int write_lap(int fd, uint64_t log_off, unsigned slot, uint64_t number,
 {
 	struct fm_lap_disk lap = { .number = number, .salt = salt, .seq = seq };
 
-	lap.crc = lap_crc(&lap);
+	lap.crc = judge_lap_crc(&lap);
 	return write_all(fd, log_off + (slot + 1) * FM_SECTOR_LEN, &lap, sizeof(lap));
 }
 
@@ -166,7 +150,7 @@ static int choose_lap(struct log *log, const struct fm_log_disk *head)
 	unsigned i, n = 2;
 
 	for (i = 0; i < 2; i++)
-		if (head->lap[i].crc == lap_crc(&head->lap[i]) &&
+		if (judge_lap(&head->lap[i]) == NULL &&
 		    (n == 2 || head->lap[i].number > head->lap[n].number))
 			n = i;
 	if (n == 2)

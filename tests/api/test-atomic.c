@@ -431,9 +431,8 @@ struct bank {
 	unsigned seed;
 };
 
-static void *move_money(void *arg)
+static const char *move(struct bank *bank)
 {
-	struct bank *bank = arg;
 	uint64_t seed = __atomic_add_fetch(&bank->seed, 1, __ATOMIC_RELAXED);
 	void *block = NULL;
 	unsigned i;
@@ -461,6 +460,11 @@ static void *move_money(void *arg)
 	ffree(block);
 	fm_end(bank->fi);
 	return NULL;
+}
+
+static void *move_money(void *arg)
+{
+	return (void *)move(arg);
 }
 
 static void check_sum(const uint64_t *account)

@@ -248,30 +248,51 @@ int overlay_apply(struct overlay *o, int fd, const uint64_t *runs, uint64_t nwor
 	return rc;
 }
 
+static const unsigned char *find(const struct overlay *o, uint64_t off)
+{
+	return off >> FM_CHUNK_SHIFT < o->nchunks ? overlay_find(o, off >> FM_PAGE_SHIFT) :
+						    NULL;
+}
+
+/* How far what follows off is all in the file. */
+static uint64_t file_part(const struct overlay *o, uint64_t off, uint64_t len)
+{
+	uint64_t n = FM_PAGE_LEN - off % FM_PAGE_LEN;
+
+	if (o->npages == 0)
+		return len;
+	while (n < len && find(o, off + n) == NULL)
+		n += FM_PAGE_LEN;
+	return n < len ? n : len;
+}
+
+static int read_file(int fd, uint64_t off, void *buf, uint64_t len)
+{
+	ssize_t n;
+
+	do
+		n = pread(fd, buf, len, off);
+	while (n < 0 && errno == EINTR);
+	return n == (ssize_t)len ? 0 : n < 0 ? -errno : -EUCLEAN;
+}
+
 int overlay_read(const struct overlay *o, int fd, uint64_t off, void *buf, uint64_t len)
 {
-	unsigned char *to = buf;
 	const unsigned char *page;
+	unsigned char *to = buf;
 	uint64_t at, n;
-	ssize_t got;
+	int rc = 0;
 
-	while (len > 0) {
+	for (; len > 0 && rc == 0; to += n, off += n, len -= n) {
 		at = off % FM_PAGE_LEN;
-		n = FM_PAGE_LEN - at < len ? FM_PAGE_LEN - at : len;
-		page = off >> FM_CHUNK_SHIFT < o->nchunks ?
-			       overlay_find(o, off >> FM_PAGE_SHIFT) : NULL;
-		if (page != NULL) {
-			memcpy(to, page + at, n);
+		page = find(o, off);
+		if (page == NULL) {
+			n = file_part(o, off, len);
+			rc = read_file(fd, off, to, n);
 		} else {
-			do
-				got = pread(fd, to, n, off);
-			while (got < 0 && errno == EINTR);
-			if (got != (ssize_t)n)
-				return got < 0 ? -errno : -EUCLEAN;
+			n = FM_PAGE_LEN - at < len ? FM_PAGE_LEN - at : len;
+			memcpy(to, page + at, n);
 		}
-		to += n;
-		off += n;
-		len -= n;
 	}
-	return 0;
+	return rc;
 }

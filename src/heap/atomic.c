@@ -138,7 +138,7 @@ static uint64_t most_chunks(void)
 	return FM_MAX_NZONES * (FM_ZONE_LEN / FM_CHUNK_LEN);
 }
 
-static size_t hot_len(void)
+static size_t bits_len(void)
 {
 	return most_chunks() / 8;
 }
@@ -148,10 +148,11 @@ static int make_writer(struct atomic *a)
 	pthread_mutex_init(&a->lock, NULL);
 	pthread_cond_init(&a->done_cond, NULL);
 	a->heat = map_anon_sparse(most_chunks() * sizeof(*a->heat));
-	a->hot = map_anon_sparse(hot_len());
+	a->hot = map_anon_sparse(bits_len());
+	a->armed = map_anon_sparse(bits_len());
 	a->touched = map_anon_sparse(most_chunks() * sizeof(*a->touched));
 	a->punch = map_anon_sparse(most_chunks());
-	if (a->heat == NULL || a->hot == NULL || a->touched == NULL || a->punch == NULL)
+	if (a->heat == NULL || a->hot == NULL || a->armed == NULL || a->touched == NULL || a->punch == NULL)
 		return err_sys(ENOMEM, "memory for an atomic pool");
 	return 0;
 }
@@ -163,7 +164,8 @@ void atomic_free(struct atomic *a)
 	if (a->dirty.base != NULL)
 		dirty_close(&a->dirty);
 	map_anon_free(a->heat, most_chunks() * sizeof(*a->heat));
-	map_anon_free(a->hot, hot_len());
+	map_anon_free(a->hot, bits_len());
+	map_anon_free(a->armed, bits_len());
 	map_anon_free(a->touched, most_chunks() * sizeof(*a->touched));
 	map_anon_free(a->punch, most_chunks());
 	map_anon_free(a->record, a->cap_words * 8);

@@ -24,6 +24,8 @@ struct chunk_heat {
 	uint16_t nchanged;	/* pages, in this capture */
 	uint8_t streak;		/* captures that spoke for a change */
 	uint8_t hot;		/* its pages are compared each time, not protected */
+	uint32_t keep_until;	/* the capture after which its memory may be given up */
+	uint32_t ndrops;	/* how often it was */
 };
 
 /* Space of a chunk that was given back: since the last commit; before the one that is
@@ -63,10 +65,13 @@ struct atomic {
 
 	struct chunk_heat *heat;
 	uint64_t *hot;		/* a bit for each chunk */
+	uint64_t *armed;	/* the same: all its pages were protected */
 	uint32_t *touched;	/* chunks with nchanged > 0 */
 	uint32_t ntouched;
 	uint32_t ncaptures;
 	uint64_t sweep;		/* the chunk at which to go on giving up memory */
+	uint64_t scan_ns;	/* what looking for written pages took the last time */
+	uint64_t ncompared;	/* pages, in this capture */
 
 	uint8_t *punch;		/* of each chunk; guarded by space_lock */
 	uint64_t npunch[PUNCH_N];

@@ -143,14 +143,36 @@ void dirty_watch(struct dirty *d, uint64_t off, uint64_t len)
 		stop_watching(d);
 }
 
+void dirty_forget(struct dirty *d, uint64_t off, uint64_t len)
+{
+	struct uffdio_writeprotect wp = {
+		.range = { (uintptr_t)d->base + off, len },
+	};
+
+	if (d->watch_fd >= 0)
+		ioctl(d->watch_fd, UFFDIO_WRITEPROTECT, &wp);
+}
+
 /* --- finding -------------------------------------------------------------------------- */
 
 #define NREGIONS 512
 
-static int find_by_scan(struct dirty *d, uint64_t off, uint64_t len, enum dirty_what what,
+/* Whose page it is costs the kernel more to say than whether it is protected. */
+static void set_categories(struct pagemap_scan *scan, unsigned what)
+{
+	if (what & DIRTY_WRITTEN)
+		scan->category_mask = scan->return_mask = CATEGORY_WRITTEN;
+	if ((what & DIRTY_PRIVATE) == 0)
+		return;
+	scan->category_inverted = CATEGORY_FILE;
+	scan->category_mask |= CATEGORY_FILE;
+	scan->category_anyof_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED;
+	scan->return_mask = CATEGORY_PRESENT;
+}
+
+static int find_by_scan(struct dirty *d, uint64_t off, uint64_t len, unsigned what,
 			int (*fn)(void *arg, uint64_t off, uint64_t len), void *arg)
 {
-	uint64_t written = what == DIRTY_PRIVATE ? 0 : CATEGORY_WRITTEN;
 	struct page_region region[NREGIONS];
 	struct pagemap_scan scan = {
 		.size = sizeof(scan),
@@ -158,14 +180,11 @@ static int find_by_scan(struct dirty *d, uint64_t off, uint64_t len, enum dirty_
 		.end = (uintptr_t)d->base + off + len,
 		.vec = (uintptr_t)region,
 		.vec_len = NREGIONS,
-		.category_inverted = CATEGORY_FILE,
-		.category_mask = CATEGORY_FILE | written,
-		.category_anyof_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED,
-		.return_mask = CATEGORY_PRESENT,
 	};
 	int i, n, rc;
 
-	if (what != DIRTY_WRITTEN && d->watch_fd >= 0)
+	set_categories(&scan, what);
+	if (what & DIRTY_PROTECT && d->watch_fd >= 0)
 		scan.flags = SCAN_PROTECT;
 	for (; scan.start < scan.end; scan.start = scan.walk_end) {
 		n = ioctl(d->pagemap_fd, SCAN_PAGEMAP, &scan);
@@ -215,7 +234,7 @@ static int find_by_reading(struct dirty *d, uint64_t off, uint64_t len,
 	return 0;
 }
 
-int dirty_find(struct dirty *d, uint64_t off, uint64_t len, enum dirty_what what,
+int dirty_find(struct dirty *d, uint64_t off, uint64_t len, unsigned what,
 	       int (*fn)(void *arg, uint64_t off, uint64_t len), void *arg)
 {
 	int rc = len == 0 ? 0 : look_at_pagemap(d);

@@ -19,6 +19,12 @@ struct dirty {
 	bool scans;		/* the kernel has PAGEMAP_SCAN */
 };
 
+/* Whether pages are protected. */
+static inline bool dirty_protects(const struct dirty *d)
+{
+	return d->watch_fd >= 0;
+}
+
 /* What dirty_open() may use; less, for tests. */
 #define DIRTY_WATCH 1u
 #define DIRTY_SCAN 2u
@@ -30,15 +36,18 @@ void dirty_close(struct dirty *d);
 /* This part was mapped anew. */
 void dirty_watch(struct dirty *d, uint64_t off, uint64_t len);
 
-enum dirty_what {
-	DIRTY_WRITTEN,		/* written since the last DIRTY_SINCE */
-	DIRTY_SINCE,		/* the same, and what is written from now on is found
-				 * again */
-	DIRTY_PRIVATE		/* all pages that are private; and as DIRTY_SINCE */
-};
+/* What to look for: pages written since they were last protected; and only private ones,
+ * or, where all pages are private, just that.  DIRTY_PROTECT: those that are found are
+ * protected, and not found again until they are written again. */
+#define DIRTY_WRITTEN 1u
+#define DIRTY_PRIVATE 2u
+#define DIRTY_PROTECT 4u
+
+/* Nothing is protected here any more, and the kernel need keep no notes of it. */
+void dirty_forget(struct dirty *d, uint64_t off, uint64_t len);
 
 /* Call fn for runs of pages, in order, until it returns non-zero: that, 0, or -errno. */
-int dirty_find(struct dirty *d, uint64_t off, uint64_t len, enum dirty_what what,
+int dirty_find(struct dirty *d, uint64_t off, uint64_t len, unsigned what,
 	       int (*fn)(void *arg, uint64_t off, uint64_t len), void *arg);
 
 #endif

@@ -259,6 +259,10 @@ void map_give_back(struct fm_heap *h, uint64_t off, uint64_t len);
  * stored into. */
 int map_private(struct fm_heap *h, uint64_t len);
 int map_seal(struct fm_heap *h, bool readonly);
+/* A part of the file, mapped privately, elsewhere; NULL: cannot.  And let it be where it
+ * belongs, in one step for all threads: if not, it is unmapped. */
+unsigned char *map_part(struct fm_heap *h, uint64_t off, uint64_t len);
+int map_part_over(struct fm_heap *h, unsigned char *mem, uint64_t off, uint64_t len);
 /* Private memory is what it was before anything was stored. */
 void map_drop(struct fm_heap *h, uint64_t off, uint64_t len);
 /* Of the file: let it have no space here, or zeroes. */

@@ -158,6 +158,26 @@ int map_seal(struct fm_heap *h, bool readonly)
 	return 0;
 }
 
+unsigned char *map_part(struct fm_heap *h, uint64_t off, uint64_t len)
+{
+	int fd = reopen(h->fd, 0);
+	void *mem = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
+			 fd < 0 ? h->fd : fd, off);
+
+	if (fd >= 0)
+		close(fd);
+	return mem == MAP_FAILED ? NULL : mem;
+}
+
+int map_part_over(struct fm_heap *h, unsigned char *mem, uint64_t off, uint64_t len)
+{
+	if (mremap(mem, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, h->base + off) !=
+	    MAP_FAILED)
+		return 0;
+	munmap(mem, len);
+	return -errno;
+}
+
 void map_drop(struct fm_heap *h, uint64_t off, uint64_t len)
 {
 	madvise(h->base + off, len, MADV_DONTNEED);

@@ -75,10 +75,10 @@ uint64_t overlay_next_chunk(const struct overlay *o, uint64_t chunk)
 {
 	uint64_t w = chunk / 64, bits;
 
-	if (chunk >= o->nchunks)
+	if (chunk >= o->end)
 		return o->nchunks;
 	for (bits = o->used[w] & UINT64_MAX << chunk % 64; bits == 0; bits = o->used[w])
-		if (++w * 64 >= o->nchunks)
+		if (++w * 64 >= o->end)
 			return o->nchunks;
 	return w * 64 + __builtin_ctzll(bits);
 }
@@ -116,8 +116,11 @@ static struct overlay_chunk *take_chunk(struct overlay *o, uint64_t n)
 {
 	if (o->chunk[n] == NULL) {
 		o->chunk[n] = map_anon(sizeof(*o->chunk[n]));
-		if (o->chunk[n] != NULL)
-			o->used[n / 64] |= UINT64_C(1) << n % 64;
+		if (o->chunk[n] == NULL)
+			return NULL;
+		o->used[n / 64] |= UINT64_C(1) << n % 64;
+		if (n >= o->end)
+			o->end = n + 1;
 	}
 	return o->chunk[n];
 }
@@ -213,37 +216,57 @@ void overlay_set_written(struct overlay *o)
 	o->nlogged = 0;
 }
 
-/* Store words at off, page by page. */
-static int store(struct overlay *o, int fd, uint64_t off, const uint64_t *words,
-		 uint64_t nwords)
+/* The page that is being stored into: most runs are of the same as the one before. */
+struct cursor {
+	uint64_t page;
+	unsigned char *bytes;	/* NULL: none yet */
+};
+
+static int go_to(struct overlay *o, int fd, uint64_t page, struct cursor *at)
 {
-	uint64_t page, at, n;
-	unsigned char *bytes;
+	int rc;
+
+	if (at->bytes != NULL && at->page == page)
+		return 0;
+	at->page = page;
+	rc = overlay_get(o, fd, page, &at->bytes);
+	if (rc == 0)
+		overlay_set_logged(o, page);
+	return rc;
+}
+
+/* Store words at off, page by page. */
+static int store(struct overlay *o, int fd, struct cursor *at, uint64_t off,
+		 const uint64_t *words, uint64_t nwords)
+{
+	uint64_t in_page, n;
 	int rc;
 
 	for (; nwords > 0; off += n * 8, words += n, nwords -= n) {
-		page = off >> FM_PAGE_SHIFT;
-		at = off % FM_PAGE_LEN;
-		n = (FM_PAGE_LEN - at) / 8;
+		in_page = off % FM_PAGE_LEN;
+		n = (FM_PAGE_LEN - in_page) / 8;
 		if (n > nwords)
 			n = nwords;
-		rc = overlay_get(o, fd, page, &bytes);
+		rc = go_to(o, fd, off >> FM_PAGE_SHIFT, at);
 		if (rc < 0)
 			return rc;
-		memcpy(bytes + at, words, n * 8);
-		overlay_set_logged(o, page);
+		if (n == 1)
+			memcpy(at->bytes + in_page, words, 8);
+		else
+			memcpy(at->bytes + in_page, words, n * 8);
 	}
 	return 0;
 }
 
 int overlay_apply(struct overlay *o, int fd, const uint64_t *runs, uint64_t nwords)
 {
+	struct cursor at = { .bytes = NULL };
 	uint64_t i, n;
 	int rc = 0;
 
 	for (i = 0; i < nwords && rc == 0; i += n + 1) {
 		n = FM_RUN_NWORDS(runs[i]);
-		rc = store(o, fd, FM_RUN_OFF(runs[i]), &runs[i + 1], n);
+		rc = store(o, fd, &at, FM_RUN_OFF(runs[i]), &runs[i + 1], n);
 	}
 	return rc;
 }

@@ -28,6 +28,7 @@ struct overlay_chunk {
 struct overlay {
 	struct overlay_chunk **chunk;	/* NULL: no pages of it */
 	uint64_t nchunks;		/* so many there may be */
+	uint64_t end;			/* those with pages are before this one */
 	uint64_t *used;			/* a bit each: has pages */
 	uint64_t npages;
 	uint64_t nlogged;

@@ -6,6 +6,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -251,6 +252,16 @@ static int capture_to_fit(struct fm_heap *h, bool wait)
 	}
 }
 
+/* What is told is why it failed, not how this goes. */
+static void take_back(struct atomic *a, int fd, int rc)
+{
+	char words[256];
+
+	snprintf(words, sizeof(words), "%s", err_words());
+	log_revoke(&a->log, fd);
+	err_set(-rc, "%s", words);
+}
+
 static int append(struct fm_heap *h)
 {
 	struct atomic *a = h->atomic;
@@ -272,7 +283,7 @@ static int append(struct fm_heap *h)
 		log_accept(&a->log, record);
 		a->nlogged_bytes += record->len;
 	} else {
-		log_revoke(&a->log, h->fd);
+		take_back(a, h->fd, rc);
 	}
 	return rc;
 }
@@ -356,6 +367,7 @@ static void forget_fresh(struct fm_heap *h)
 
 	while (n > 1 && a->log.extent[n - 1].off >= a->committed_end)
 		n--;
+	log_revoke(&a->log, h->fd);
 	log_cut(&a->log, h->fd, n);
 	if (file_len != UINT64_MAX && file_len > a->stale_end)
 		a->stale_end = file_len;

@@ -315,6 +315,7 @@ int log_append(struct log *log, int fd, const struct fm_record_disk *record)
 {
 	if (record->len > log->len - log->end)
 		return err_set(ENOSPC, "the log is full");
+	log->unrevoked = true;
 	return transfer(log, fd, log->end, (void *)record, record->len, true);
 }
 
@@ -322,14 +323,15 @@ void log_accept(struct log *log, const struct fm_record_disk *record)
 {
 	log->end += record->len;
 	log->seq++;
+	log->unrevoked = false;
 }
 
 void log_revoke(struct log *log, int fd)
 {
 	struct fm_record_disk none = { .magic = 0 };
 
-	if (log->len - log->end >= sizeof(none))
-		transfer(log, fd, log->end, &none, sizeof(none), true);
+	if (log->unrevoked && log->len - log->end >= sizeof(none))
+		log->unrevoked = transfer(log, fd, log->end, &none, sizeof(none), true) < 0;
 }
 
 int log_next_lap(struct log *log, int fd)

@@ -28,6 +28,7 @@ struct log {
 	uint64_t lap, salt;
 	uint64_t seq;		/* of the next record */
 	uint32_t slot;		/* where the lap is, of the two */
+	bool unrevoked;		/* a record that was not accepted may be valid */
 	bool lapsing;		/* the next lap may be on disk: no record of this one
 				 * would count */
 };
@@ -44,7 +45,8 @@ void log_seal(const struct log *log, struct fm_record_disk *record, uint64_t nwo
  * log_accept(). */
 int log_append(struct log *log, int fd, const struct fm_record_disk *record);
 void log_accept(struct log *log, const struct fm_record_disk *record);
-/* What was appended is void after all: as far as that can be written. */
+/* What was appended is void after all.  If that cannot be written it may be valid in the
+ * file until this is called again, or something else is appended. */
 void log_revoke(struct log *log, int fd);
 /* Begin a new lap: durable on return.  All records are in the file.  If that fails it
  * must be tried again before anything is appended: log_ready(). */

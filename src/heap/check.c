@@ -423,6 +423,8 @@ static void check_view(struct check *c, const char *path, int fd, struct stat *s
 		c->fd = -1;	/* there is a reader */
 	}
 	if (rc < 0)
+		c->super = view->super;
+	if (rc < 0)
 		check_fail(c, rc == -EUCLEAN ? err_set(EUCLEAN, "the pool is damaged: %s",
 						       c->first) : rc);
 	else

@@ -64,6 +64,18 @@ static void check_laps(struct check *c, const struct fm_log_disk *head)
 	check_damage(c, false, head->self_off + at, log_words, "no lap is sound");
 }
 
+/* Whether the chain has come back. */
+static bool is_claimed(const struct check *c, uint64_t off)
+{
+	const struct check_claim *claim = c->claims.item;
+	size_t i;
+
+	for (i = 0; i < c->claims.n; i++)
+		if (claim[i].off == off)
+			return true;
+	return false;
+}
+
 void checklog_run(struct check *c)
 {
 	uint64_t off = c->super.log_off, from_off = SUPER(log_off), free_off = 0;
@@ -73,7 +85,7 @@ void checklog_run(struct check *c)
 
 	if ((c->super.incompat & FM_INCOMPAT_ATOMIC) == 0)
 		return;
-	while (off != 0 || n == 0) {
+	while ((off != 0 || n == 0) && !is_claimed(c, off)) {
 		if (!read_head(c, off, &head, &why) ||
 		    !is_allocated(c, off, head.npages) || n == FM_LOG_NEXTENTS_MAX) {
 			if (n == 0 && !c->stopped) {

@@ -198,6 +198,7 @@ static int read_chain(struct log *log, int fd, uint64_t off, uint64_t file_len)
 			break;
 		add_extent(log, off, head.npages);
 	}
+	log->stray = off != 0;
 	return 0;
 }
 
@@ -425,11 +426,12 @@ int log_cut(struct log *log, int fd, uint32_t nextents)
 {
 	int rc;
 
-	if (nextents >= log->nextents)
+	if (nextents >= log->nextents && !log->stray)
 		return 0;
 	rc = write_link(log, fd, nextents - 1, 0);
 	if (rc < 0)
 		return rc;
+	log->stray = false;
 	while (log->nextents > nextents)
 		log->len -= room_of(&log->extent[--log->nextents]);
 	return 0;

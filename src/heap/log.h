@@ -28,6 +28,7 @@ struct log {
 	uint64_t lap, salt;
 	uint64_t seq;		/* of the next record */
 	uint32_t slot;		/* where the lap is, of the two */
+	bool stray;		/* the last extent's next_off leads to none */
 	bool unrevoked;		/* a record that was not accepted may be valid */
 	bool lapsing;		/* the next lap may be on disk: no record of this one
 				 * would count */

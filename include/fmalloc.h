@@ -171,7 +171,7 @@ int fmalloc_rollback(struct fm_info *fi);
  * seen what changed, which takes no access to the disk; while it waits for the disk they
  * go on.  Threads that commit at the same time share one sync.
  *
- * Brackets of one thread nest.  Keep them short, and do not commit, roll back or close
+ * Brackets of one thread nest, and end with it.  Keep them short, and do not commit, roll back or close
  * within one.  A program in which one thread at a time uses the pool needs none, and no
  * program needs them for reading only.  Of a live pool they do nothing.
  *

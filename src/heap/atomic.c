@@ -294,6 +294,31 @@ static __thread struct {
 	uint32_t depth;
 } own[FM_NWINDOWS];
 
+static pthread_key_t end_key;
+static bool have_end_key;
+
+/* A thread that ends in a bracket must not stop the others for ever. */
+static void at_thread_end(void *arg)
+{
+	struct fm_heap *h;
+	uint32_t w;
+
+	(void)arg;
+	registry_lock();
+	for (w = 0; w < FM_NWINDOWS; w++) {
+		h = own[w].depth > 0 ? registry_get(w, own[w].generation) : NULL;
+		own[w].depth = 0;
+		if (h != NULL && h->atomic != NULL && h->writable)
+			gate_leave(&h->atomic->gate);
+	}
+	registry_unlock();
+}
+
+__attribute__((constructor)) static void watch_thread_ends(void)
+{
+	have_end_key = pthread_key_create(&end_key, at_thread_end) == 0;
+}
+
 uint32_t atomic_depth(const struct fm_heap *h)
 {
 	return own[h->window].generation == registry_generation(h->window) ?
@@ -308,6 +333,8 @@ void atomic_enter(struct fm_heap *h)
 		__atomic_store_n(&h->atomic->bracketed, true, __ATOMIC_RELAXED);
 		gate_enter(&h->atomic->gate);
 		own[h->window].generation = registry_generation(h->window);
+		if (have_end_key)
+			pthread_setspecific(end_key, own);
 	}
 	own[h->window].depth = depth + 1;
 }
@@ -365,12 +392,12 @@ void atomic_give_back(struct fm_heap *h, uint64_t off, uint64_t len)
 
 /* --- closing ------------------------------------------------------------------------------------ */
 
-static int commit_alone(struct fm_heap *h, bool wait)
+static int commit_alone(struct fm_heap *h)
 {
 	int rc;
 
 	commit_begin(h->atomic);
-	rc = commit_make(h, wait);
+	rc = commit_make(h, true);
 	commit_end(h->atomic);
 	return rc;
 }
@@ -399,7 +426,7 @@ void atomic_settle(struct fm_heap *h)
 	if (a->log.free_off == 0)
 		return;
 	free_extents(h);
-	if (commit_alone(h, true) == 0)
+	if (commit_alone(h) == 0)
 		log_freed(&a->log, h->fd);
 }
 
@@ -407,7 +434,7 @@ bool atomic_begin_close(struct fm_heap *h)
 {
 	struct atomic *a = h->atomic;
 
-	if (commit_alone(h, true) < 0 || lock_bar_readers(h->fd) < 0)
+	if (commit_alone(h) < 0 || lock_bar_readers(h->fd) < 0)
 		return false;
 	a->barred = true;
 	if (commit_write_back(a, h->fd) == 0 && log_shrink(&a->log, h->fd) == 0)
@@ -419,16 +446,19 @@ void atomic_end_close(struct fm_heap *h)
 {
 	uint64_t end = heap_end(h);
 
-	if (commit_alone(h, true) < 0 || commit_checkpoint(h) < 0)
+	if (commit_alone(h) < 0 || commit_checkpoint(h) < 0)
 		return;
 	if (map_file_len(h) > end)
 		map_cut(h->fd, end);
 }
 
+/* The process must end, whatever its other threads are at. */
 void atomic_at_exit(struct fm_heap *h)
 {
-	if (atomic_depth(h) == 0)
-		commit_alone(h, false);
+	if (atomic_depth(h) == 0 && commit_try_begin(h->atomic)) {
+		commit_make(h, false);
+		commit_end(h->atomic);
+	}
 	atomic_unsign(h);
 }
 

@@ -108,8 +108,9 @@ void capture_sweep(struct fm_heap *h);
 
 /* --- commit.c ------------------------------------------------------------------------ */
 
-/* Be the one who is busy, and no longer. */
+/* Be the one who is busy, and no longer.  The second: false if that takes seconds. */
 void commit_begin(struct atomic *a);
+bool commit_try_begin(struct atomic *a);
 void commit_end(struct atomic *a);
 /* As the one who is busy: a whole commit; wait: for open brackets, else -EBUSY. */
 int commit_make(struct fm_heap *h, bool wait);

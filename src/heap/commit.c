@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "heap/atomic.h"
@@ -27,6 +28,23 @@ void commit_begin(struct atomic *a)
 		pthread_cond_wait(&a->done_cond, &a->lock);
 	a->busy = true;
 	pthread_mutex_unlock(&a->lock);
+}
+
+bool commit_try_begin(struct atomic *a)
+{
+	struct timespec until;
+	bool mine;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 2;
+	pthread_mutex_lock(&a->lock);
+	while (a->busy &&
+	       pthread_cond_timedwait(&a->done_cond, &a->lock, &until) != ETIMEDOUT)
+		;
+	mine = !a->busy;
+	a->busy = true;
+	pthread_mutex_unlock(&a->lock);
+	return mine;
 }
 
 void commit_end(struct atomic *a)

@@ -521,6 +521,32 @@ static void threads_commit_together(void **state)
 	good();
 }
 
+static void *end_in_a_bracket(void *arg)
+{
+	struct fm_info *fi = arg;
+
+	if (fm_begin(fi) != 0 || fm_begin(fi) != 0)
+		return (void *)"fm_begin";
+	return NULL;
+}
+
+static void a_thread_that_ends_stops_nobody(void **state)
+{
+	struct fm_info *fi = open_new();
+	pthread_t thread;
+	void *words;
+
+	(void)state;
+	make_top(fi);
+	assert_int_equal(pthread_create(&thread, NULL, end_in_a_bracket, fi), 0);
+	assert_int_equal(pthread_join(thread, &words), 0);
+	assert_null(words);
+	alarm(30);
+	assert_int_equal(fmalloc_commit(fi), 0);
+	assert_int_equal(fmalloc_close(fi), 0);
+	alarm(0);
+}
+
 static void bank_until_killed(void *arg)
 {
 	struct bank *bank = arg;
@@ -573,6 +599,7 @@ int main(void)
 		scratch_test(readers_see_one_commit),
 		scratch_test(a_child_reads_and_cannot_commit),
 		scratch_test(threads_commit_together),
+		scratch_test(a_thread_that_ends_stops_nobody),
 		scratch_test(killed_threads_leave_a_commit),
 	};
 

@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #define NCOUNTERS (UINT64_C(1) << 20)
-#define LIMIT_LEN (UINT64_C(16) << 20)	/* space that is written round and round */
+#define LIMIT_LEN (UINT64_C(16) << 20) /* space that is written round and round */
 #define PAGE 4096u
 #define NROUNDS_MAX 99
 
@@ -58,7 +58,7 @@ static void need(int ok, const char *what)
 	exit(1);
 }
 
-/* --- what the disk can do --------------------------------------------------------- */
+/* --- what the disk can do ----------------------------------------------------- */
 
 static int limit_fd;
 static uint64_t limit_at, nchanged;
@@ -122,7 +122,7 @@ static void pages_commit(uint64_t k)
 	memset(page_changed, 0, sizeof(page_changed));
 }
 
-/* --- ours --------------------------------------------------------------------------- */
+/* --- ours --------------------------------------------------------------------- */
 
 static struct fm_info *pool;
 static uint64_t *counters;
@@ -155,7 +155,7 @@ static void pool_close(void)
 	need(fmalloc_close(pool) == 0, "fmalloc_close");
 }
 
-/* --- measuring ------------------------------------------------------------------------ */
+/* --- measuring ---------------------------------------------------------------- */
 
 static const struct peer peers[] = {
 	{ "words", limit_open, words_update, words_commit, limit_close },
@@ -175,7 +175,8 @@ static double rate(const struct peer *p, const char *dir, uint64_t k)
 	seed = 88172645463325252u;
 	for (warm = 1; warm >= 0; warm--) {
 		start = now();
-		for (n = 0; took = now() - start, took < (warm ? seconds / 2 : seconds); n++) {
+		for (n = 0; took = now() - start, took < (warm ? seconds / 2 : seconds);
+		     n++) {
 			for (i = 0; i < k; i++)
 				p->update(rnd() % NCOUNTERS);
 			p->commit(k);

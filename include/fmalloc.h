@@ -137,18 +137,18 @@ int fmalloc_close(struct fm_info *fi);
  * FM_RDONLY), EPERM (in a forked child), EIO, ENOSPC or EDQUOT (the file system
  * could not write; what did not reach the disk stays in memory).
  *
- * Of an atomic pool all that was stored since the last commit becomes durable at once,
- * or nothing.  Nothing else need be done: no store is announced.  (Failure-atomic msync:
- * Park, Kelly and Shen, "Failure-atomic msync(): a simple and efficient mechanism for
- * preserving the integrity of durable data", 2013.  Here the differences are logged.)
- * It takes one sync of the disk; two if the pool grew.  When it fails, memory is as it
- * was, and the pool on the disk is as of the last commit: free space and try again, or
- * roll back.
+ * Of an atomic pool all that was stored since the last commit becomes durable at
+ * once, or nothing.  Nothing else need be done: no store is announced.
+ * (Failure-atomic msync: Park, Kelly and Shen, "Failure-atomic msync(): a simple and
+ * efficient mechanism for preserving the integrity of durable data", 2013.  Here the
+ * differences are logged.)  It takes one sync of the disk; two if the pool grew.  When
+ * it fails, memory is as it was, and the pool on the disk is as of the last commit: free
+ * space and try again, or roll back.
  *
- * While other threads change the pool, all changes must be in brackets (fm_begin): stores,
- * and calls of this library that change the pool.  A commit of what another thread is
- * changing outside of one has some of it or not, and the change may be lost altogether,
- * in memory, too.
+ * While other threads change the pool, all changes must be in brackets (fm_begin):
+ * stores, and calls of this library that change the pool.  A commit of what another
+ * thread is changing outside of one has some of it or not, and the change may be lost
+ * altogether, in memory, too.
  *
  * More errors of an atomic pool: EDEADLK (the calling thread has a bracket open), EBADF
  * (the program has closed the pool's descriptor), ENOMEM.
@@ -156,9 +156,9 @@ int fmalloc_close(struct fm_info *fi);
 int fmalloc_commit(struct fm_info *fi);
 
 /*
- * fmalloc_rollback: let the atomic pool be what the last commit made it, and all that was
- * stored and allocated since be undone.  Waits for open brackets.  Pointers to blocks
- * that were allocated since are invalid.  Nothing is written to the disk.
+ * fmalloc_rollback: let the atomic pool be what the last commit made it, and all that
+ * was stored and allocated since be undone.  Waits for open brackets.  Pointers to
+ * blocks that were allocated since are invalid.  Nothing is made durable.
  * Returns 0, or -1 with memory as it was and errno: EINVAL (not an open pool, or a live
  * one), EROFS, EPERM, EDEADLK, EBADF as fmalloc_commit(), EIO, ENOMEM.
  */
@@ -167,13 +167,14 @@ int fmalloc_rollback(struct fm_info *fi);
 /*
  * fm_begin, fm_end: a bracket around changes of an atomic pool that belong together.
  * Any number of threads may have brackets open at once; they do not exclude each other.
- * A commit, whoever asks for it, waits until none is open, and none opens until it has
- * seen what changed, which takes no access to the disk; while it waits for the disk they
- * go on.  Threads that commit at the same time share one sync.
+ * A commit, whoever asks for it, waits until none is open, and none opens until it
+ * has seen what changed; while it waits for the disk they go on.  Threads that commit at
+ * the same time share one sync.
  *
- * Brackets of one thread nest, and end with it.  Keep them short, and do not commit, roll back or close
- * within one.  A program in which one thread at a time uses the pool needs none, and no
- * program needs them for reading only.  Of a live pool they do nothing.
+ * Brackets of one thread nest, and end with it.  Keep them short, and do not commit,
+ * roll back or close within one.  A program in which one thread at a time uses the pool
+ * needs none, and no program needs them for reading only.  Of a live pool they do
+ * nothing.
  *
  * Return 0, or -1 with errno EINVAL (not an open pool; fm_end: no bracket is open),
  * EROFS, EPERM as fmalloc_commit().
@@ -183,11 +184,12 @@ int fm_end(struct fm_info *fi);
 
 /*
  * fm_refresh: let an atomic pool that is open FM_RDONLY be as of its last commit now.
- * Until then it stays what it was, and the writer's log may get longer.  No other thread
- * may be reading the pool meanwhile, and what was read before may be elsewhere now.
- * Of a live pool, and of one that is open for writing, nothing is to be done.
- * Returns 0, or -1 with errno EINVAL (not an open pool), EPERM (in a forked child), EBUSY,
- * EUCLEAN, EBADF, EIO, ENOMEM; then it is as it was, unless fm_errmsg() says otherwise.
+ * Until then it stays what it was, and the writer's log may get longer.  No other
+ * thread may be reading the pool meanwhile, and what was read before may be elsewhere
+ * now.  Of a live pool, and of one that is open for writing, nothing is to be done.
+ * Returns 0, or -1 with errno EINVAL (not an open pool), EPERM (in a forked child),
+ * EBUSY, EUCLEAN, EBADF, EIO, ENOMEM: then close it, or try again, for a writer may
+ * change it.
  */
 int fm_refresh(struct fm_info *fi);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * CRC-32C by the processor's instruction where there is one (x86-64 with SSE 4.2), else by
- * a table of 256 entries.
+ * CRC-32C by the processor's instruction where there is one (x86-64 with SSE 4.2), else
+ * by a table of 256 entries.
  */
 #include <config.h>
 
@@ -10,7 +10,7 @@
 
 #include "common/crc32c.h"
 
-#define POLY 0x82f63b78u	/* the reversed polynomial */
+#define POLY 0x82f63b78u /* the reversed polynomial */
 
 static uint32_t table[256];
 static bool have_instruction;
@@ -78,6 +78,6 @@ __attribute__((constructor)) static void fill_table(void)
 
 uint32_t crc32c(uint32_t crc, const void *buf, size_t len)
 {
-	return have_instruction ? by_instruction(crc, buf, len) :
-				  crc32c_by_table(crc, buf, len);
+	return have_instruction ? by_instruction(crc, buf, len)
+				: crc32c_by_table(crc, buf, len);
 }

@@ -15,7 +15,7 @@
 #include "heap/inspect.h"
 #include "heap/lock.h"
 
-/* --- a new pool -------------------------------------------------------------------- */
+/* --- a new pool --------------------------------------------------------------- */
 
 int atomic_format(int fd, struct fm_super_disk *super)
 {
@@ -42,7 +42,7 @@ int atomic_format(int fd, struct fm_super_disk *super)
 	return rc;
 }
 
-/* --- opening ------------------------------------------------------------------------- */
+/* --- opening ------------------------------------------------------------------ */
 
 /* The entry in the page table, as of the last commit, of the page at off. */
 static int read_entry(const struct atomic *a, int fd, uint64_t off, uint32_t *entry)
@@ -77,8 +77,9 @@ static int judge_extents(struct atomic *a, int fd, uint64_t end)
 			break;
 	}
 	if (i == 0)
-		return err_set(EUCLEAN, "the pool is damaged: its log is not allocated");
-	if (a->heat != NULL)	/* a writer */
+		return err_set(EUCLEAN,
+			       "the pool is damaged: its log is not allocated");
+	if (a->heat != NULL) /* a writer */
 		return log_cut(log, fd, i);
 	return 0;
 }
@@ -152,7 +153,8 @@ static int make_writer(struct atomic *a)
 	a->armed = map_anon_sparse(bits_len());
 	a->touched = map_anon_sparse(most_chunks() * sizeof(*a->touched));
 	a->punch = map_anon_sparse(most_chunks());
-	if (a->heat == NULL || a->hot == NULL || a->armed == NULL || a->touched == NULL || a->punch == NULL)
+	if (a->heat == NULL || a->hot == NULL || a->armed == NULL ||
+	    a->touched == NULL || a->punch == NULL)
 		return err_sys(ENOMEM, "memory for an atomic pool");
 	return 0;
 }
@@ -208,7 +210,7 @@ int atomic_load(int fd, bool writable, struct fm_super_disk *super, struct atomi
 	int rc = 0;
 
 	*out = NULL;
-	do {	/* beside a writer it may become longer meanwhile */
+	do { /* beside a writer it may become longer meanwhile */
 		if (fstat(fd, &st) < 0)
 			return err_sys(errno, "fstat");
 		if ((uint64_t)st.st_size == file_len)
@@ -257,7 +259,7 @@ int atomic_map(struct fm_heap *h)
 	return rc;
 }
 
-/* --- the writer's record, which is not logged ---------------------------------------------- */
+/* --- the writer's record, which is not logged --------------------------------- */
 
 int atomic_sign(struct fm_heap *h)
 {
@@ -286,7 +288,7 @@ void atomic_unsign(struct fm_heap *h)
 			;
 }
 
-/* --- brackets --------------------------------------------------------------------------------- */
+/* --- brackets ----------------------------------------------------------------- */
 
 /* Those that the thread has open, by window. */
 static __thread struct {
@@ -321,8 +323,9 @@ __attribute__((constructor)) static void watch_thread_ends(void)
 
 uint32_t atomic_depth(const struct fm_heap *h)
 {
-	return own[h->window].generation == registry_generation(h->window) ?
-		       own[h->window].depth : 0;
+	return own[h->window].generation == registry_generation(h->window)
+		       ? own[h->window].depth
+		       : 0;
 }
 
 void atomic_enter(struct fm_heap *h)
@@ -348,7 +351,7 @@ int atomic_leave(struct fm_heap *h)
 	return 0;
 }
 
-/* --- space ------------------------------------------------------------------------------------ */
+/* --- space -------------------------------------------------------------------- */
 
 /* Bytes of a commit that was never made are to be zeroes again before anything is put
  * there. */
@@ -390,7 +393,7 @@ void atomic_give_back(struct fm_heap *h, uint64_t off, uint64_t len)
 		}
 }
 
-/* --- closing ------------------------------------------------------------------------------------ */
+/* --- closing ------------------------------------------------------------------ */
 
 static int commit_alone(struct fm_heap *h)
 {
@@ -468,7 +471,7 @@ void atomic_in_child(struct fm_heap *h)
 		dirty_close(&h->atomic->dirty);
 }
 
-/* --- readers --------------------------------------------------------------------------------------- */
+/* --- readers ------------------------------------------------------------------ */
 
 /* Read the log anew, as it is by now. */
 static int reload(struct fm_heap *h)

@@ -52,10 +52,10 @@ struct atomic {
 	uint64_t kept_end;	/* ... or of one under way: guarded by space_lock */
 	uint64_t mapped_end;	/* the file is mapped up to here, privately; behind it
 				 * memory is anonymous */
-	uint64_t stale_end;	/* up to here the file may have bytes that are nobody's */
+	uint64_t stale_end;	/* up to here the file may have bytes of nobody's */
 	bool reopen;		/* pages may be open in the overlay */
 	bool rescan;		/* all private pages may have been written */
-	bool fresh_written;	/* pages behind committed_end may have been written home */
+	bool fresh_written;	/* pages behind committed_end may be in the file */
 
 	/* The record that is being made: words, of which the first are its head. */
 	uint64_t *record;
@@ -84,7 +84,7 @@ static inline uint64_t atomic_nchunks(const struct fm_heap *h)
 	return h->map_len >> FM_CHUNK_SHIFT;
 }
 
-/* --- capture.c --------------------------------------------------------------------- */
+/* --- capture.c ---------------------------------------------------------------- */
 
 /* Put what changed since the last commit into a->record, and write new pages home.
  * Gate closed, locks held. */
@@ -106,7 +106,7 @@ int capture_undo(struct fm_heap *h);
 /* Give up some memory that is as in the file; right after a capture, gate closed. */
 void capture_sweep(struct fm_heap *h);
 
-/* --- commit.c ------------------------------------------------------------------------ */
+/* --- commit.c ----------------------------------------------------------------- */
 
 /* Be the one who is busy, and no longer.  The second: false if that takes seconds. */
 void commit_begin(struct atomic *a);

@@ -23,7 +23,7 @@
 #define HEAD_NWORDS (sizeof(struct fm_record_disk) / 8)
 #define LINE_NWORDS 8u
 
-/* --- the record ------------------------------------------------------------------ */
+/* --- the record --------------------------------------------------------------- */
 
 /* Room for n more words. */
 static int reserve(struct atomic *a, uint64_t n)
@@ -100,7 +100,8 @@ static void keep_own(unsigned char *now, const unsigned char *was)
 /* The page may have been written. */
 static int capture_page(struct fm_heap *h, uint64_t page)
 {
-	uint64_t first[PAGE_NWORDS] __attribute__((aligned(64))), *end, off = page << FM_PAGE_SHIFT;
+	uint64_t first[PAGE_NWORDS] __attribute__((aligned(64))), *end,
+		off = page << FM_PAGE_SHIFT;
 	const unsigned char *now = h->base + off;
 	struct atomic *a = h->atomic;
 	struct overlay_chunk *c;
@@ -145,7 +146,7 @@ static int capture_run(void *arg, uint64_t off, uint64_t len)
 	return rc;
 }
 
-/* --- where to look ------------------------------------------------------------------ */
+/* --- where to look ------------------------------------------------------------ */
 
 static bool has_bit(const uint64_t *bits, uint64_t chunk)
 {
@@ -160,8 +161,8 @@ static void set_bit(uint64_t *bits, uint64_t chunk, bool on)
 		bits[chunk / 64] &= ~(UINT64_C(1) << chunk % 64);
 }
 
-/* The first chunk behind this one that is not of its kind: hot or not, armed or not; `end`
- * at most. */
+/* The first chunk behind this one that is not of its kind: hot or not, armed or not;
+ * `end` at most. */
 static uint64_t end_of_kind(const struct atomic *a, uint64_t chunk, uint64_t end)
 {
 	uint64_t hot = has_bit(a->hot, chunk) ? UINT64_MAX : 0, bits;
@@ -191,7 +192,8 @@ static int find_written(struct fm_heap *h,
 
 	if (a->rescan) {
 		a->rescan = false;
-		return dirty_find(&a->dirty, 0, end, DIRTY_PRIVATE | DIRTY_PROTECT, fn, h);
+		return dirty_find(&a->dirty, 0, end, DIRTY_PRIVATE | DIRTY_PROTECT, fn,
+				  h);
 	}
 	for (; from < nchunks && rc == 0; from = to) {
 		to = end_of_kind(a, from, nchunks);
@@ -209,7 +211,8 @@ static int find_written(struct fm_heap *h,
 
 /* Call fn for the pages that an earlier capture found to differ, of a commit that was
  * not made. */
-static int find_open(struct fm_heap *h, int (*fn)(void *arg, uint64_t off, uint64_t len))
+static int find_open(struct fm_heap *h,
+		     int (*fn)(void *arg, uint64_t off, uint64_t len))
 {
 	struct overlay *o = &h->atomic->overlay;
 	uint64_t c, bits;
@@ -221,9 +224,11 @@ static int find_open(struct fm_heap *h, int (*fn)(void *arg, uint64_t off, uint6
 		for (w = 0; w < FM_CHUNK_NPAGES / 64 && rc == 0; w++)
 			for (bits = o->chunk[c]->open[w]; bits != 0 && rc == 0;
 			     bits &= bits - 1)
-				rc = fn(h, (c << FM_CHUNK_SHIFT) +
-						   ((uint64_t)(w * 64 + __builtin_ctzll(bits))
-						    << FM_PAGE_SHIFT),
+				rc = fn(h,
+					(c << FM_CHUNK_SHIFT) +
+						((uint64_t)(w * 64 +
+							    __builtin_ctzll(bits))
+						 << FM_PAGE_SHIFT),
 					FM_PAGE_LEN);
 	return rc;
 }
@@ -247,7 +252,7 @@ static void clear_open(struct atomic *a)
 		       sizeof(a->overlay.chunk[0]->open));
 }
 
-/* --- new pages ------------------------------------------------------------------------ */
+/* --- new pages ---------------------------------------------------------------- */
 
 static bool page_is_zero(const unsigned char *page)
 {
@@ -286,7 +291,7 @@ static int write_fresh(void *arg, uint64_t off, uint64_t len)
 	return rc;
 }
 
-/* --- how hot it is ---------------------------------------------------------------------- */
+/* --- how hot it is ------------------------------------------------------------ */
 
 /* A fault and protecting a page again cost as much as comparing three pages or more. */
 #define COLD_NCAPTURES 64u
@@ -310,9 +315,10 @@ static int ignore(void *arg, uint64_t off, uint64_t len)
 }
 
 /*
- * Protect all pages of the chunk, also those that are not there: then what is not protected
- * has been written, and the kernel need not find out whose page each is, which takes it
- * some 20 times as long.  (What this costs: pages of the file come in one by one here.)
+ * Protect all pages of the chunk, also those that are not there: then what is not
+ * protected has been written, and the kernel need not find out whose page each is,
+ * which takes it some 20 times as long.  (What this costs: pages of the file come in
+ * one by one here.)
  */
 static void arm(struct atomic *a, uint64_t chunk)
 {
@@ -321,14 +327,15 @@ static void arm(struct atomic *a, uint64_t chunk)
 	if (end > a->committed_end || !dirty_protects(&a->dirty))
 		return;
 	/* What was written has just been found, and nothing is being written. */
-	if (dirty_find(&a->dirty, off, FM_CHUNK_LEN, DIRTY_WRITTEN | DIRTY_PROTECT, ignore,
-		       NULL) == 0)
+	if (dirty_find(&a->dirty, off, FM_CHUNK_LEN, DIRTY_WRITTEN | DIRTY_PROTECT,
+		       ignore, NULL) == 0)
 		set_bit(a->armed, chunk, true);
 }
 
 static void judge_heat(struct atomic *a, uint64_t chunk)
 {
-	const struct overlay_chunk *c = overlay_chunk(&a->overlay, chunk * FM_CHUNK_NPAGES);
+	const struct overlay_chunk *c =
+		overlay_chunk(&a->overlay, chunk * FM_CHUNK_NPAGES);
 	struct chunk_heat *heat = &a->heat[chunk];
 	bool again = heat->last != 0 && a->ncaptures - heat->last <= COLD_NCAPTURES;
 	bool want = c != NULL && heat->nchanged >= HOT_NPAGES_MIN &&
@@ -369,7 +376,7 @@ static void forget_touched(struct atomic *a)
 		a->heat[a->touched[--a->ntouched]].nchanged = 0;
 }
 
-/* --- capturing ---------------------------------------------------------------------------- */
+/* --- capturing ---------------------------------------------------------------- */
 
 static uint64_t now_ns(void)
 {
@@ -390,7 +397,8 @@ static int find_and_time(struct fm_heap *h)
 	a->ncompared = 0;
 	rc = find_written(h, capture_run);
 	took = now_ns() - start;
-	a->scan_ns = took > a->ncompared * compare_ns ? took - a->ncompared * compare_ns : 0;
+	a->scan_ns =
+		took > a->ncompared * compare_ns ? took - a->ncompared * compare_ns : 0;
 	return rc;
 }
 
@@ -439,7 +447,7 @@ int capture_accept(struct fm_heap *h)
 	return rc;
 }
 
-/* --- the way back ------------------------------------------------------------------------- */
+/* --- the way back ------------------------------------------------------------- */
 
 static int get_run(void *arg, uint64_t off, uint64_t len)
 {
@@ -465,9 +473,10 @@ static int get_run(void *arg, uint64_t off, uint64_t len)
 static int restore_run(void *arg, uint64_t off, uint64_t len)
 {
 	struct fm_heap *h = arg;
-	const unsigned char *was = overlay_find(&h->atomic->overlay, off >> FM_PAGE_SHIFT);
+	const unsigned char *was =
+		overlay_find(&h->atomic->overlay, off >> FM_PAGE_SHIFT);
 
-	(void)len;	/* a page */
+	(void)len; /* a page */
 	if (memcmp(h->base + off, was, FM_PAGE_LEN) != 0)
 		memcpy(h->base + off, was, FM_PAGE_LEN);
 	return 0;
@@ -492,10 +501,10 @@ int capture_undo(struct fm_heap *h)
 	return 0;
 }
 
-/* --- giving up memory ------------------------------------------------------------------------ */
+/* --- giving up memory --------------------------------------------------------- */
 
-#define SWEEP_NS_MIN 20000u	/* scanning that takes less is left as it is */
-#define SWEEP_NCHUNKS_MAX 4096u	/* looked at in one go */
+#define SWEEP_NS_MIN 20000u     /* scanning that takes less is left as it is */
+#define SWEEP_NCHUNKS_MAX 4096u /* looked at in one go */
 #define ANON_LEN_MAX (UINT64_C(64) << 20)
 #define ANON_LEN_MIN (UINT64_C(1) << 20)
 
@@ -503,13 +512,15 @@ int capture_undo(struct fm_heap *h)
  * being made. */
 static bool nobody_stores(const struct atomic *a)
 {
-	return __libc_single_threaded || __atomic_load_n(&a->bracketed, __ATOMIC_RELAXED);
+	return __libc_single_threaded ||
+	       __atomic_load_n(&a->bracketed, __ATOMIC_RELAXED);
 }
 
 /* A chunk that is as in the file, and nothing has been stored there for some time. */
 static bool is_cold(const struct atomic *a, uint64_t chunk)
 {
-	const struct overlay_chunk *c = overlay_chunk(&a->overlay, chunk * FM_CHUNK_NPAGES);
+	const struct overlay_chunk *c =
+		overlay_chunk(&a->overlay, chunk * FM_CHUNK_NPAGES);
 	const struct chunk_heat *heat = &a->heat[chunk];
 
 	return !heat->hot && (c == NULL || c->nlogged == 0) &&
@@ -530,7 +541,8 @@ static void drop_chunk(struct fm_heap *h, uint64_t chunk)
 	}
 	map_drop(h, chunk << FM_CHUNK_SHIFT, FM_CHUNK_LEN);
 	for (i = 0; overlay_chunk(&a->overlay, chunk * FM_CHUNK_NPAGES) != NULL &&
-		    i < FM_CHUNK_NPAGES; i++)
+		    i < FM_CHUNK_NPAGES;
+	     i++)
 		overlay_drop(&a->overlay, chunk * FM_CHUNK_NPAGES + i);
 	heat->keep_until = a->ncaptures + (COLD_NCAPTURES << heat->ndrops);
 	if (heat->ndrops < 12)
@@ -553,8 +565,8 @@ static void drop_cold(struct fm_heap *h)
 	}
 }
 
-/* What has been committed since, and is anonymous memory, becomes the file's.  Pages that
- * differ from the file are moved along. */
+/* What has been committed since, and is anonymous memory, becomes the file's.  Pages
+ * that differ from the file are moved along. */
 static void map_committed(struct fm_heap *h)
 {
 	struct atomic *a = h->atomic;
@@ -583,12 +595,13 @@ static void map_committed(struct fm_heap *h)
 void capture_sweep(struct fm_heap *h)
 {
 	struct atomic *a = h->atomic;
-	uint64_t anon_len = a->committed_end > a->mapped_end ?
-				    a->committed_end - a->mapped_end : 0;
+	uint64_t anon_len =
+		a->committed_end > a->mapped_end ? a->committed_end - a->mapped_end : 0;
 
 	if (!nobody_stores(a))
 		return;
-	if (anon_len > ANON_LEN_MAX || (anon_len > ANON_LEN_MIN && a->scan_ns > SWEEP_NS_MIN))
+	if (anon_len > ANON_LEN_MAX ||
+	    (anon_len > ANON_LEN_MIN && a->scan_ns > SWEEP_NS_MIN))
 		map_committed(h);
 	if (a->scan_ns > SWEEP_NS_MIN)
 		drop_cold(h);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Checking a pool, for the files that do it: check.c (the super, findings, repair),
- * checklog.c (the log of an atomic pool), checkmeta.c (what the heap keeps for itself, and roots), checkmend.c (what leads to
+ * checklog.c (the log of an atomic pool), checkmeta.c (what the heap keeps for itself,
+ * and roots), checkmend.c (what leads to
  * that), checkzone.c (zones, and the figures of fm_stat()), checktable.c and
  * checkslab.c (what is in zones).
  *

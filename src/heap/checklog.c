@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Checking the log of an atomic pool: its extents, which are the heap's own.  (Its records
- * have been judged when they were replayed: what the check looks at is the pool with them.)
+ * Checking the log of an atomic pool: its extents, which are the heap's own.  (Its
+ * records have been judged when they were replayed: what the check looks at is the pool
+ * with them.)
  */
 #include <config.h>
 
@@ -35,7 +36,8 @@ static bool is_allocated(struct check *c, uint64_t off, uint64_t npages)
 	       checkzone_entry(c, off) == FM_EXTENT(FM_EXTENT_META, 0, npages);
 }
 
-/* What was added for a commit that was not made, or is to be freed: the next writer knows. */
+/* What was added for a commit that was not made, or is to be freed: the next writer
+ * knows. */
 static void check_rest(struct check *c, uint64_t off, const char *what)
 {
 	struct fm_log_disk head;
@@ -43,7 +45,8 @@ static void check_rest(struct check *c, uint64_t off, const char *what)
 	uint32_t n;
 
 	for (n = 0; off != 0 && n < FM_LOG_NEXTENTS_MAX && !c->stopped; n++) {
-		if (!read_head(c, off, &head, &why) || !is_allocated(c, off, head.npages))
+		if (!read_head(c, off, &head, &why) ||
+		    !is_allocated(c, off, head.npages))
 			break;
 		check_claim(c, off, 0, log_words);
 		off = head.next_off;
@@ -91,8 +94,8 @@ void checklog_run(struct check *c)
 			if (n == 0 && !c->stopped) {
 				c->all_claimed = false;
 				check_damage(c, false, from_off, log_words,
-					     "its first extent, at %#" PRIx64 ": %s", off,
-					     why != NULL ? why : "not allocated");
+					     "its first extent, at %#" PRIx64 ": %s",
+					     off, why != NULL ? why : "not allocated");
 			}
 			break;
 		}

@@ -19,7 +19,7 @@
 #define LOG_LEN_MIN (UINT64_C(1) << 20)
 #define LOG_LEN_MAX (UINT64_C(64) << 20)
 
-/* --- one at a time ------------------------------------------------------------------ */
+/* --- one at a time ------------------------------------------------------------ */
 
 void commit_begin(struct atomic *a)
 {
@@ -60,7 +60,7 @@ static int sync_file(struct fm_heap *h)
 	return fdatasync(h->fd) < 0 ? err_sys(errno, "fdatasync") : 0;
 }
 
-/* --- checkpoints ---------------------------------------------------------------------- */
+/* --- checkpoints -------------------------------------------------------------- */
 
 static int write_all(int fd, uint64_t off, const unsigned char *buf, uint64_t len)
 {
@@ -96,9 +96,10 @@ static int write_chunk(struct atomic *a, int fd, uint64_t chunk)
 	for (w = 0; w < FM_CHUNK_NPAGES / 64 && rc == 0; w++)
 		for (bits = c->logged[w]; bits != 0 && rc == 0; bits &= bits - 1) {
 			i = w * 64 + __builtin_ctzll(bits);
-			off = (chunk << FM_CHUNK_SHIFT) + ((uint64_t)i << FM_PAGE_SHIFT);
-			rc = off == 0 ? write_first(fd, c->page[i]) :
-					write_all(fd, off, c->page[i], FM_PAGE_LEN);
+			off = (chunk << FM_CHUNK_SHIFT) +
+			      ((uint64_t)i << FM_PAGE_SHIFT);
+			rc = off == 0 ? write_first(fd, c->page[i])
+				      : write_all(fd, off, c->page[i], FM_PAGE_LEN);
 		}
 	return rc;
 }
@@ -174,14 +175,15 @@ int commit_checkpoint(struct fm_heap *h)
 	return rc;
 }
 
-/* --- room in the log -------------------------------------------------------------------- */
+/* --- room in the log ---------------------------------------------------------- */
 
 static uint64_t log_limit(const struct fm_heap *h)
 {
 	uint64_t limit = heap_end(h) / 8;
 
-	return limit < LOG_LEN_MIN ? LOG_LEN_MIN :
-	       limit > LOG_LEN_MAX ? LOG_LEN_MAX : limit;
+	return limit < LOG_LEN_MIN   ? LOG_LEN_MIN
+	       : limit > LOG_LEN_MAX ? LOG_LEN_MAX
+				     : limit;
 }
 
 static uint64_t room(const struct log *log)
@@ -208,7 +210,7 @@ static int grow_log(struct fm_heap *h, uint64_t len)
 	return rc;
 }
 
-/* --- a commit ----------------------------------------------------------------------------- */
+/* --- a commit ----------------------------------------------------------------- */
 
 static int capture(struct fm_heap *h)
 {
@@ -247,7 +249,8 @@ static int capture_to_fit(struct fm_heap *h, bool wait)
 		rc = capture(h);
 		len = capture_len(a);
 		if (rc == 0 && len > room(&a->log) &&
-		    (len > a->log.len || a->log.len < log_limit(h) || !may_checkpoint)) {
+		    (len > a->log.len || a->log.len < log_limit(h) ||
+		     !may_checkpoint)) {
 			rc = grow_log(h, len);
 			gate_open(&a->gate);
 			/* If it cannot grow the old log may do. */
@@ -325,7 +328,7 @@ int commit_make(struct fm_heap *h, bool wait)
 	return rc;
 }
 
-/* --- group commit --------------------------------------------------------------------------- */
+/* --- group commit ------------------------------------------------------------- */
 
 /* a->lock is held: wait until capture `want` has ended, or make it. */
 static int take_part(struct fm_heap *h, uint64_t want)
@@ -354,8 +357,10 @@ static int take_part(struct fm_heap *h, uint64_t want)
 	/* If so many came since that it is forgotten: they had what this one has. */
 	rc = a->result[(a->ndone - want < ATOMIC_NRESULTS ? want : a->ndone) %
 		       ATOMIC_NRESULTS];
-	return rc < 0 ? err_set(-rc, "the commit of another thread, for all that waited,"
-				     " failed") : 0;
+	return rc < 0 ? err_set(-rc,
+				"the commit of another thread, for all that waited,"
+				" failed")
+		      : 0;
 }
 
 int atomic_commit(struct fm_heap *h)
@@ -374,7 +379,7 @@ int atomic_commit(struct fm_heap *h)
 	return rc;
 }
 
-/* --- rollback --------------------------------------------------------------------------------- */
+/* --- rollback ----------------------------------------------------------------- */
 
 /* What lies behind the end of the last commit is nobody's; it may be in the log. */
 static void forget_fresh(struct fm_heap *h)

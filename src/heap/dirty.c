@@ -48,7 +48,7 @@ struct pagemap_scan {
 
 unsigned dirty_uses = DIRTY_WATCH | DIRTY_SCAN;
 
-/* --- what the kernel has ----------------------------------------------------------- */
+/* --- what the kernel has ------------------------------------------------------ */
 
 static int open_pagemap(struct dirty *d)
 {
@@ -153,7 +153,7 @@ void dirty_forget(struct dirty *d, uint64_t off, uint64_t len)
 		ioctl(d->watch_fd, UFFDIO_WRITEPROTECT, &wp);
 }
 
-/* --- finding -------------------------------------------------------------------------- */
+/* --- finding ------------------------------------------------------------------ */
 
 #define NREGIONS 512
 
@@ -204,7 +204,8 @@ static int find_by_scan(struct dirty *d, uint64_t off, uint64_t len, unsigned wh
 
 static bool is_private(uint64_t entry)
 {
-	return (entry & (ENTRY_PRESENT | ENTRY_SWAPPED)) != 0 && (entry & ENTRY_FILE) == 0;
+	return (entry & (ENTRY_PRESENT | ENTRY_SWAPPED)) != 0 &&
+	       (entry & ENTRY_FILE) == 0;
 }
 
 static int find_by_reading(struct dirty *d, uint64_t off, uint64_t len,
@@ -225,8 +226,9 @@ static int find_by_reading(struct dirty *d, uint64_t off, uint64_t len,
 		for (i = 0; i < n; i = j + 1) {
 			for (j = i; j < n && is_private(entry[j]); j++)
 				;
-			rc = j == i ? 0 : fn(arg, off + (i << FM_PAGE_SHIFT),
-					     (j - i) << FM_PAGE_SHIFT);
+			rc = j == i ? 0
+				    : fn(arg, off + (i << FM_PAGE_SHIFT),
+					 (j - i) << FM_PAGE_SHIFT);
 			if (rc != 0)
 				return rc;
 		}
@@ -241,6 +243,6 @@ int dirty_find(struct dirty *d, uint64_t off, uint64_t len, unsigned what,
 
 	if (rc < 0 || len == 0)
 		return rc;
-	return d->scans ? find_by_scan(d, off, len, what, fn, arg) :
-			  find_by_reading(d, off, len, fn, arg);
+	return d->scans ? find_by_scan(d, off, len, what, fn, arg)
+			: find_by_reading(d, off, len, fn, arg);
 }

@@ -36,9 +36,10 @@ void dirty_close(struct dirty *d);
 /* This part was mapped anew. */
 void dirty_watch(struct dirty *d, uint64_t off, uint64_t len);
 
-/* What to look for: pages written since they were last protected; and only private ones,
- * or, where all pages are private, just that.  DIRTY_PROTECT: those that are found are
- * protected, and not found again until they are written again. */
+/* What to look for: pages written since they were last protected; private ones.  (Of
+ * those that are neither written nor protected yet, DIRTY_WRITTEN alone finds also the
+ * file's, and some that are not there.)  DIRTY_PROTECT: what is found is protected, and
+ * not found again until it is written again. */
 #define DIRTY_WRITTEN 1u
 #define DIRTY_PRIVATE 2u
 #define DIRTY_PROTECT 4u
@@ -46,7 +47,8 @@ void dirty_watch(struct dirty *d, uint64_t off, uint64_t len);
 /* Nothing is protected here any more, and the kernel need keep no notes of it. */
 void dirty_forget(struct dirty *d, uint64_t off, uint64_t len);
 
-/* Call fn for runs of pages, in order, until it returns non-zero: that, 0, or -errno. */
+/* Call fn for runs of pages, in order, until it returns non-zero: that, 0, or
+ * -errno. */
 int dirty_find(struct dirty *d, uint64_t off, uint64_t len, unsigned what,
 	       int (*fn)(void *arg, uint64_t off, uint64_t len), void *arg);
 

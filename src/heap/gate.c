@@ -35,7 +35,8 @@ void gate_enter(struct gate *g)
 
 	while (__atomic_add_fetch(&g->word, 1, __ATOMIC_SEQ_CST) & GATE_CLOSED) {
 		gate_leave(g);
-		while ((word = __atomic_load_n(&g->word, __ATOMIC_SEQ_CST)) & GATE_CLOSED)
+		while ((word = __atomic_load_n(&g->word, __ATOMIC_SEQ_CST)) &
+		       GATE_CLOSED)
 			wait_while(&g->word, word);
 	}
 }

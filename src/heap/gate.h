@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Brackets around changes of an atomic pool, and the gate that a commit closes: it waits
- * until no bracket is open, and none opens until it opens the gate again.
+ * Brackets around changes of an atomic pool, and the gate that a commit closes: it
+ * waits until no bracket is open, and none opens until it opens the gate again.
  */
 #ifndef FM_HEAP_GATE_H
 #define FM_HEAP_GATE_H

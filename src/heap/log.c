@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Extents, laps and records of a log: see "The log of an atomic pool" in doc/format.md. */
+/* Extents, laps and records of a log: see "The log of an atomic pool" in
+ * doc/format.md. */
 #include <config.h>
 
 #include <errno.h>
@@ -20,11 +21,11 @@
 
 static int bad(uint64_t off, const char *what)
 {
-	return err_set(EUCLEAN, "the pool is damaged: log at offset %" PRIu64 ": %s", off,
-		       what);
+	return err_set(EUCLEAN, "the pool is damaged: log at offset %" PRIu64 ": %s",
+		       off, what);
 }
 
-/* --- bytes ------------------------------------------------------------------------ */
+/* --- bytes -------------------------------------------------------------------- */
 
 static int read_all(int fd, uint64_t off, void *buf, uint64_t len)
 {
@@ -70,8 +71,8 @@ static uint64_t room_of(const struct log_extent *e)
 }
 
 /* Read or write len bytes of the records at pos. */
-static int transfer(const struct log *log, int fd, uint64_t pos, void *buf, uint64_t len,
-		    bool writing)
+static int transfer(const struct log *log, int fd, uint64_t pos, void *buf,
+		    uint64_t len, bool writing)
 {
 	const struct log_extent *e = log->extent;
 	unsigned char *p = buf;
@@ -93,7 +94,7 @@ static int transfer(const struct log *log, int fd, uint64_t pos, void *buf, uint
 	return rc;
 }
 
-/* --- heads -------------------------------------------------------------------------- */
+/* --- heads -------------------------------------------------------------------- */
 
 int log_read_head(int fd, uint64_t off, uint64_t file_len, struct fm_log_disk *head)
 {
@@ -139,11 +140,12 @@ static int write_lap(int fd, uint64_t log_off, unsigned slot, uint64_t number,
 
 static int make_salt(uint64_t *salt)
 {
-	return getrandom(salt, sizeof(*salt), 0) == sizeof(*salt) ? 0 :
-		err_sys(EIO, "random bytes for the log");
+	return getrandom(salt, sizeof(*salt), 0) == sizeof(*salt)
+		       ? 0
+		       : err_sys(EIO, "random bytes for the log");
 }
 
-/* --- opening -------------------------------------------------------------------------- */
+/* --- opening ------------------------------------------------------------------ */
 
 static int choose_lap(struct log *log, const struct fm_log_disk *head)
 {
@@ -192,8 +194,9 @@ static int read_chain(struct log *log, int fd, uint64_t off, uint64_t file_len)
 	add_extent(log, off, head.npages);
 	/* What follows may be of a commit that was never made: an extent that is none
 	 * ends the chain, and no valid record lies in it. */
-	for (off = head.next_off; off != 0 && log->nextents < FM_LOG_NEXTENTS_MAX &&
-				  !has_extent(log, off); off = head.next_off) {
+	for (off = head.next_off;
+	     off != 0 && log->nextents < FM_LOG_NEXTENTS_MAX && !has_extent(log, off);
+	     off = head.next_off) {
 		if (log_read_head(fd, off, file_len, &head) < 0)
 			break;
 		add_extent(log, off, head.npages);
@@ -222,11 +225,12 @@ void log_close(struct log *log)
 	log->extent = NULL;
 }
 
-/* --- replaying ------------------------------------------------------------------------- */
+/* --- replaying ---------------------------------------------------------------- */
 
 static uint32_t record_crc(const struct fm_record_disk *record)
 {
-	return crc32c(0, &record->salt, record->len - offsetof(struct fm_record_disk, salt));
+	return crc32c(0, &record->salt,
+		      record->len - offsetof(struct fm_record_disk, salt));
 }
 
 /* The head of the record at log->end: 1, 0 (none is there), or -errno. */
@@ -255,7 +259,8 @@ static int check_runs(const struct log *log, const uint64_t *runs, uint64_t nwor
 		if (n == 0 || n >= nwords - i)
 			return bad(log->extent[0].off, "a record with a bad run");
 		if (off >= file_len || n * 8 > file_len - off)
-			return bad(log->extent[0].off, "a record beyond the end of the file");
+			return bad(log->extent[0].off,
+				   "a record beyond the end of the file");
 	}
 	return 0;
 }
@@ -301,7 +306,7 @@ int log_replay(struct log *log, int fd, uint64_t file_len, struct overlay *o)
 	return rc < 0 ? rc : n;
 }
 
-/* --- appending -------------------------------------------------------------------------- */
+/* --- appending ---------------------------------------------------------------- */
 
 void log_seal(const struct log *log, struct fm_record_disk *record, uint64_t nwords)
 {
@@ -332,7 +337,8 @@ void log_revoke(struct log *log, int fd)
 	struct fm_record_disk none = { .magic = 0 };
 
 	if (log->unrevoked && log->len - log->end >= sizeof(none))
-		log->unrevoked = transfer(log, fd, log->end, &none, sizeof(none), true) < 0;
+		log->unrevoked =
+			transfer(log, fd, log->end, &none, sizeof(none), true) < 0;
 }
 
 int log_next_lap(struct log *log, int fd)
@@ -363,7 +369,7 @@ int log_ready(struct log *log, int fd)
 	return log->lapsing ? log_next_lap(log, fd) : 0;
 }
 
-/* --- extents ------------------------------------------------------------------------------ */
+/* --- extents ------------------------------------------------------------------ */
 
 /* Zeroes, so that the file system has nothing of its own to write at a commit. */
 static int fill(int fd, uint64_t off, uint32_t npages)
@@ -458,8 +464,8 @@ int log_freed(struct log *log, int fd)
 
 	if (log->free_off == 0)
 		return 0;
-	rc = write_head(fd, &log->extent[0],
-			log->nextents > 1 ? log->extent[1].off : 0, 0);
+	rc = write_head(fd, &log->extent[0], log->nextents > 1 ? log->extent[1].off : 0,
+			0);
 	if (rc == 0)
 		rc = sync_file(fd);
 	if (rc == 0)

@@ -46,8 +46,8 @@ void log_seal(const struct log *log, struct fm_record_disk *record, uint64_t nwo
  * log_accept(). */
 int log_append(struct log *log, int fd, const struct fm_record_disk *record);
 void log_accept(struct log *log, const struct fm_record_disk *record);
-/* What was appended is void after all.  If that cannot be written it may be valid in the
- * file until this is called again, or something else is appended. */
+/* What was appended is void after all.  If that cannot be written it may be valid in
+ * the file until this is called again, or something else is appended. */
 void log_revoke(struct log *log, int fd);
 /* Begin a new lap: durable on return.  All records are in the file.  If that fails it
  * must be tried again before anything is appended: log_ready(). */

@@ -219,7 +219,7 @@ void overlay_set_written(struct overlay *o)
 /* The page that is being stored into: most runs are of the same as the one before. */
 struct cursor {
 	uint64_t page;
-	unsigned char *bytes;	/* NULL: none yet */
+	unsigned char *bytes; /* NULL: none yet */
 };
 
 static int go_to(struct overlay *o, int fd, uint64_t page, struct cursor *at)
@@ -273,8 +273,9 @@ int overlay_apply(struct overlay *o, int fd, const uint64_t *runs, uint64_t nwor
 
 static const unsigned char *find(const struct overlay *o, uint64_t off)
 {
-	return off >> FM_CHUNK_SHIFT < o->nchunks ? overlay_find(o, off >> FM_PAGE_SHIFT) :
-						    NULL;
+	return off >> FM_CHUNK_SHIFT < o->nchunks
+		       ? overlay_find(o, off >> FM_PAGE_SHIFT)
+		       : NULL;
 }
 
 /* How far what follows off is all in the file. */

@@ -42,7 +42,8 @@ void overlay_close(struct overlay *o);
 /* Forget all pages. */
 void overlay_clear(struct overlay *o);
 
-static inline struct overlay_chunk *overlay_chunk(const struct overlay *o, uint64_t page)
+static inline struct overlay_chunk *overlay_chunk(const struct overlay *o,
+						  uint64_t page)
 {
 	return o->chunk[page / FM_CHUNK_NPAGES];
 }
@@ -68,6 +69,7 @@ int overlay_apply(struct overlay *o, int fd, const uint64_t *runs, uint64_t nwor
 
 /* Copy len bytes at off, as of the last commit: 0, -EUCLEAN (the file ends before), or
  * -errno. */
-int overlay_read(const struct overlay *o, int fd, uint64_t off, void *buf, uint64_t len);
+int overlay_read(const struct overlay *o, int fd, uint64_t off, void *buf,
+		 uint64_t len);
 
 #endif

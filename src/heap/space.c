@@ -53,7 +53,8 @@ static void undo_add(struct fm_heap *h, uint64_t off, uint64_t len)
 	map_give_back(h, off, len);
 	/* The file of a scratch pool is as long as it can be; that of an atomic pool may
 	 * have readers of an earlier commit. */
-	if (h->scratch_dir == NULL && h->atomic == NULL && fd >= 0 && map_file_len(h) > heap_end(h))
+	if (h->scratch_dir == NULL && h->atomic == NULL && fd >= 0 &&
+	    map_file_len(h) > heap_end(h))
 		map_cut(fd, heap_end(h));
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Pools whose commits are all or nothing: what is there after commits, rollbacks, crashes
- * of the program, and for readers. */
+/* Pools whose commits are all or nothing: what is there after commits, rollbacks,
+ * crashes of the program, and for readers. */
 #include <fmalloc.h>
 #include <pthread.h>
 #include <signal.h>
@@ -93,7 +93,7 @@ static void good(void)
 		fail_msg("%s", fm_errmsg());
 }
 
-/* --- one process -------------------------------------------------------------------- */
+/* --- one process -------------------------------------------------------------- */
 
 static void a_pool_is_atomic_for_good(void **state)
 {
@@ -258,7 +258,7 @@ static void what_was_freed_is_given_back(void **state)
 	assert_int_equal(fmalloc_close(fi), 0);
 }
 
-/* --- crashes -------------------------------------------------------------------------- */
+/* --- crashes ------------------------------------------------------------------ */
 
 static void crash_after_commit(void *arg)
 {
@@ -286,7 +286,8 @@ static void a_crash_falls_back_to_the_last_commit(void **state)
 
 	(void)state;
 	for (n = 1000; n < 50000; n += 7000) {
-		assert_true(WIFSIGNALED(child_wait(child_start(crash_after_commit, &n))));
+		assert_true(
+			WIFSIGNALED(child_wait(child_start(crash_after_commit, &n))));
 		good();
 		sum = file_sum(P);
 		/* A reader sees it, and writes nothing. */
@@ -336,7 +337,7 @@ static void a_clean_exit_commits_but_not_in_a_bracket(void **state)
 	assert_int_equal(fmalloc_close(fi), 0);
 }
 
-/* --- readers --------------------------------------------------------------------------- */
+/* --- readers ------------------------------------------------------------------ */
 
 static void readers_see_one_commit(void **state)
 {
@@ -380,7 +381,7 @@ static void readers_see_one_commit(void **state)
 	assert_int_equal(fmalloc_close(fi), 0);
 }
 
-/* --- fork -------------------------------------------------------------------------------- */
+/* --- fork --------------------------------------------------------------------- */
 
 static void in_child(void *arg)
 {
@@ -393,7 +394,7 @@ static void in_child(void *arg)
 	child_check(fm_begin(fi) == -1 && errno == EPERM);
 	child_check(fm_refresh(fi) == -1 && errno == EPERM);
 	child_check(fmalloc(10) == NULL && errno == EPERM);
-	top->n = 77;	/* its own copy */
+	top->n = 77; /* its own copy */
 	exit(0);
 }
 
@@ -419,7 +420,7 @@ static void a_child_reads_and_cannot_commit(void **state)
 	assert_int_equal(fmalloc_close(fi), 0);
 }
 
-/* --- threads ------------------------------------------------------------------------------ */
+/* --- threads ------------------------------------------------------------------ */
 
 #define NTHREADS 4u
 #define NACCOUNTS 5000u
@@ -501,7 +502,8 @@ static void threads_commit_together(void **state)
 	(void)state;
 	open_bank(&bank);
 	for (i = 0; i < NTHREADS; i++)
-		assert_int_equal(pthread_create(&thread[i], NULL, move_money, &bank), 0);
+		assert_int_equal(pthread_create(&thread[i], NULL, move_money, &bank),
+				 0);
 	for (i = 0; i < 30; i++) {
 		ro = fmalloc_open(P, FM_RDONLY, NULL);
 		if (ro == NULL)
@@ -555,7 +557,8 @@ static void bank_until_killed(void *arg)
 
 	bank->fi = fmalloc_open(P, 0, NULL);
 	child_check(bank->fi != NULL);
-	bank->account = fm_get(((struct top *)fm_root_get(bank->fi, "top", "top"))->values);
+	bank->account =
+		fm_get(((struct top *)fm_root_get(bank->fi, "top", "top"))->values);
 	bank->nrounds = 1000000;
 	for (i = 0; i < NTHREADS; i++)
 		child_check(pthread_create(&thread[i], NULL, move_money, bank) == 0);

@@ -18,9 +18,9 @@ enum plant planted;
 bool recorder_no_checksums;
 
 static struct {
-	struct recording *to;	/* NULL: nothing is recorded */
+	struct recording *to; /* NULL: nothing is recorded */
 	uint64_t ino;
-	size_t synced;		/* operations before the last sync */
+	size_t synced; /* operations before the last sync */
 } rec;
 
 static struct op *add(enum op_kind kind, uint64_t off, uint64_t len)
@@ -72,7 +72,7 @@ void recording_free(struct recording *r)
 	memset(r, 0, sizeof(*r));
 }
 
-/* --- planted bugs ----------------------------------------------------------------- */
+/* --- planted bugs ------------------------------------------------------------- */
 
 static bool is_record(const struct op *op)
 {
@@ -147,7 +147,7 @@ uint32_t __wrap_crc32c(uint32_t crc, const void *buf, size_t len)
 	return recorder_no_checksums ? 1 : __real_crc32c(crc, buf, len);
 }
 
-/* --- calls ---------------------------------------------------------------------------- */
+/* --- calls -------------------------------------------------------------------- */
 
 ssize_t __real_pwrite(int fd, const void *buf, size_t len, off_t off);
 ssize_t __wrap_pwrite(int fd, const void *buf, size_t len, off_t off);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A full disk, and errors of the disk: each call that a commit, a checkpoint or a close
- * makes of the file fails in turn, once or from then on.  The commit says so, memory is what it
- * was, the file is as of the last commit, and it works once the cause is gone.
+ * makes of the file fails in turn, once or from then on.  The commit says so, memory is
+ * what it was, the file is as of the last commit, and it works once the cause is gone.
  */
 #include <config.h>
 
@@ -15,14 +15,14 @@
 
 #define NVALUES 30000u
 
-/* --- calls that fail -------------------------------------------------------------- */
+/* --- calls that fail ---------------------------------------------------------- */
 
 static struct {
-	uint64_t ino;		/* of the file; 0: nothing fails */
-	uint64_t ncalls;	/* so far */
-	uint64_t from, to;	/* these fail ... */
-	int error;		/* ... with that */
-	bool half;		/* of a write the first half is done */
+	uint64_t ino;      /* of the file; 0: nothing fails */
+	uint64_t ncalls;   /* so far */
+	uint64_t from, to; /* these fail ... */
+	int error;         /* ... with that */
+	bool half;         /* of a write the first half is done */
 } fault;
 
 /* Whether this call fails. */
@@ -84,7 +84,7 @@ static void let_work(void)
 	fault.ino = 0;
 }
 
-/* --- a pool and what it must be ------------------------------------------------------ */
+/* --- a pool and what it must be ----------------------------------------------- */
 
 struct top {
 	uint64_t value[NVALUES];
@@ -151,8 +151,8 @@ static bool is_model(const struct model *m, const struct top *top)
 		len = top->block_len[i];
 		if (len != m->block_len[i] || (len > 0 && block == NULL))
 			return false;
-		if (len > 0 && (block[0] != m->fill[i] ||
-				memcmp(block, block + 1, len - 1) != 0))
+		if (len > 0 &&
+		    (block[0] != m->fill[i] || memcmp(block, block + 1, len - 1) != 0))
 			return false;
 	}
 	return true;
@@ -192,13 +192,13 @@ static void close_model(struct model *m)
 	assert_int_equal(fmalloc_close(m->fi), 0);
 }
 
-/* --- cases ------------------------------------------------------------------------------ */
+/* --- cases -------------------------------------------------------------------- */
 
 enum after { TRY_AGAIN, ROLL_BACK, GO_ON, NAFTER };
 
 /* Calls [from, from + n) of a commit fail: false if it has no such call. */
-static bool try_commit(uint64_t from, uint64_t n, int error, enum after what, unsigned nvalues,
-		       bool blocks, unsigned nbefore)
+static bool try_commit(uint64_t from, uint64_t n, int error, enum after what,
+		       unsigned nvalues, bool blocks, unsigned nbefore)
 {
 	static struct model m, committed;
 	bool failed;
@@ -214,16 +214,16 @@ static bool try_commit(uint64_t from, uint64_t n, int error, enum after what, un
 	let_fail(from, n, error);
 	failed = fmalloc_commit(m.fi) != 0;
 	if (getenv("FAULTS_VERBOSE") != NULL)
-		print_message("# from %llu, %s, what %d: %s\n", (unsigned long long)from,
-			      n == 1 ? "once" : "always", what,
-			      failed ? fm_errmsg() : "made");
+		print_message("# from %llu, %s, what %d: %s\n",
+			      (unsigned long long)from, n == 1 ? "once" : "always",
+			      what, failed ? fm_errmsg() : "made");
 	if (failed)
 		assert_int_equal(errno, error);
 	let_work();
 	/* Memory is as it was, and the file is not. */
 	assert_true(is_model(&m, m.top));
-	/* If nothing at all could be written the record could not be taken back: as if the
-	 * program had been killed just before it was told. */
+	/* If nothing at all could be written the record could not be taken back: as
+	 * if the program had been killed just before it was told. */
 	check_file_for(failed ? &committed : &m, n == 1 && failed ? &committed : &m);
 	if (what == ROLL_BACK) {
 		assert_int_equal(fmalloc_rollback(m.fi), 0);
@@ -253,10 +253,10 @@ static void each_call_of_a_commit(unsigned nvalues, bool blocks, unsigned nbefor
 	for (from = 1; more; from++) {
 		more = false;
 		for (what = 0; what < NAFTER; what++) {
-			more |= try_commit(from, 1, errors[what % 2], what, nvalues, blocks,
-					   nbefore);
-			try_commit(from, UINT64_MAX, errors[(what + 1) % 2], what, nvalues,
-				   blocks, nbefore);
+			more |= try_commit(from, 1, errors[what % 2], what, nvalues,
+					   blocks, nbefore);
+			try_commit(from, UINT64_MAX, errors[(what + 1) % 2], what,
+				   nvalues, blocks, nbefore);
 		}
 	}
 	assert_true(from > 3);
@@ -293,7 +293,7 @@ static void closing(void **state)
 	uint64_t from;
 
 	(void)state;
-	for (from = 1; ; from++) {
+	for (from = 1;; from++) {
 		open_model(&m, from);
 		change(&m, NVALUES, true);
 		assert_int_equal(fmalloc_commit(m.fi), 0);

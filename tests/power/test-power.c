@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Failures of power, simulated.  A program works on an atomic pool, and all that it does to
- * the file is recorded.  Then the file is made what it could be if power had failed: at
- * every operation, with all before it done; and before every sync, with any part of what
- * was done since the sync before it, in sectors.  Each such file is opened, and must be
- * the last commit that the program was told of, or the one that was under way.
+ * Failures of power, simulated.  A program works on an atomic pool, and all that it
+ * does to the file is recorded.  Then the file is made what it could be if power had
+ * failed: at every operation, with all before it done; and before every sync, with any
+ * part of what was done since the sync before it, in sectors.  Each such file is
+ * opened, and must be the last commit that the program was told of, or the one that was
+ * under way.
  *
  * POWER_STATES=n: about so many in the case that tries the most.  POWER_SEED=n: another
  * program.
@@ -19,13 +20,13 @@
 
 #define SECTOR 512u
 #define NVALUES 4000u
-#define NCOMMITS_PLANTED 160u	/* enough for checkpoints */
-#define STATE "state"		/* the file that is made */
+#define NCOMMITS_PLANTED 160u /* enough for checkpoints */
+#define STATE "state"         /* the file that is made */
 
 ssize_t __real_pwrite(int fd, const void *buf, size_t len, off_t off);
 int __real_ftruncate(int fd, off_t len);
 
-/* --- the program ------------------------------------------------------------------- */
+/* --- the program -------------------------------------------------------------- */
 
 struct node {
 	uint64_t value;
@@ -35,7 +36,7 @@ struct node {
 };
 
 struct top {
-	uint64_t number;	/* of the commit */
+	uint64_t number; /* of the commit */
 	uint64_t n;
 	FM_PTR(struct node) list;
 	uint64_t value[NVALUES];
@@ -85,8 +86,8 @@ static uint64_t sum_of(struct fm_info *fi)
 
 struct program {
 	uint64_t seed;
-	uint64_t ncommits;	/* made so far */
-	uint64_t model[MODELS_MAX];	/* sums, by number; 0 is the new pool */
+	uint64_t ncommits;          /* made so far */
+	uint64_t model[MODELS_MAX]; /* sums, by number; 0 is the new pool */
 	struct recording recording;
 };
 
@@ -137,7 +138,7 @@ static void work(struct program *p, struct fm_info *fi)
 	case 2:
 		add_node(p, top, 20000 + rnd(&p->seed) % 50000);
 		break;
-	case 3:	/* a long record */
+	case 3: /* a long record */
 		for (i = 0; i < NVALUES; i++)
 			top->value[i] = rnd(&p->seed);
 		break;
@@ -217,14 +218,15 @@ static void run_program(struct program *p, unsigned ncommits)
 	recorder_stop();
 }
 
-/* --- files that could be --------------------------------------------------------------- */
+/* --- files that could be ------------------------------------------------------ */
 
-/* The file as of the last sync, in memory; STATE is the same, but for what a trial did. */
+/* The file as of the last sync, in memory; STATE is the same, but for what a trial
+ * did. */
 struct disk {
 	unsigned char *bytes;
 	uint64_t len, cap;
 	int fd;
-	uint64_t dirty_from, dirty_to;	/* where STATE may differ */
+	uint64_t dirty_from, dirty_to; /* where STATE may differ */
 	uint64_t state_len;
 };
 
@@ -256,7 +258,8 @@ static void touch(struct disk *d, uint64_t off, uint64_t end)
 }
 
 /* Do a part of an operation to STATE. */
-static void state_write(struct disk *d, const unsigned char *data, uint64_t off, uint64_t len)
+static void state_write(struct disk *d, const unsigned char *data, uint64_t off,
+			uint64_t len)
 {
 	if (off >= d->state_len)
 		return;
@@ -304,7 +307,8 @@ static void state_do(struct disk *d, const struct op *op)
 }
 
 /* Some sectors of a write. */
-static void state_do_part(struct disk *d, const struct op *op, uint64_t *seed, unsigned odds)
+static void state_do_part(struct disk *d, const struct op *op, uint64_t *seed,
+			  unsigned odds)
 {
 	uint64_t at, n;
 
@@ -348,22 +352,23 @@ static void state_keep(struct disk *d)
 	d->dirty_to = 0;
 }
 
-/* --- judging ------------------------------------------------------------------------------ */
+/* --- judging ------------------------------------------------------------------ */
 
 struct judge {
 	const struct program *p;
-	uint64_t acked, begun;	/* commits */
+	uint64_t acked, begun; /* commits */
 	uint64_t nstates, nwrong;
-	char first[1024];	/* what was wrong first */
+	char first[1024]; /* what was wrong first */
 };
 
 static void wrong(struct judge *j, const char *what, const char *more)
 {
 	if (j->nwrong++ == 0)
-		snprintf(j->first, sizeof(j->first), "state %llu, after commit %llu of %llu:"
-			 " %s %.700s", (unsigned long long)j->nstates,
-			 (unsigned long long)j->acked, (unsigned long long)j->begun, what,
-			 more);
+		snprintf(j->first, sizeof(j->first),
+			 "state %llu, after commit %llu of %llu:"
+			 " %s %.700s",
+			 (unsigned long long)j->nstates, (unsigned long long)j->acked,
+			 (unsigned long long)j->begun, what, more);
 }
 
 static bool is_right(const struct judge *j, uint64_t sum)
@@ -406,10 +411,11 @@ static void judge_writer(struct judge *j, struct recording *r, uint64_t *sum)
 		wrong(j, "after a writer it is damaged:", fm_errmsg());
 }
 
-/* --- trying --------------------------------------------------------------------------------- */
+/* --- trying ------------------------------------------------------------------- */
 
-/* Operations [from, to) have not been synced: do any part of them.  What is about the file
- * itself is in the journal of the file system, so of that a beginning is done. */
+/* Operations [from, to) have not been synced: do any part of them.  What is about
+ * the file itself is in the journal of the file system, so of that a beginning is
+ * done. */
 static void do_some(struct disk *d, const struct recording *r, size_t from, size_t to,
 		    uint64_t *seed)
 {
@@ -463,7 +469,7 @@ static void try_recovery(struct judge *j, struct disk *d, uint64_t *seed)
 	j->nstates += inner.nstates;
 	if (inner.nwrong > 0)
 		wrong(j, "in a recovery:", inner.first);
-	d->state_len = UINT64_MAX;	/* to be made anew */
+	d->state_len = UINT64_MAX; /* to be made anew */
 	touch(d, 0, d->cap);
 	recording_free(&r);
 	free(before);
@@ -531,8 +537,9 @@ static uint64_t env(const char *name, uint64_t otherwise)
 
 static void run(struct judge *j, unsigned ncommits, uint64_t nstates)
 {
-	enum op_kind where = planted == PLANT_NONE || planted == PLANT_NO_CHECKSUMS ?
-				     OP_SYNC : OP_LOST;
+	enum op_kind where = planted == PLANT_NONE || planted == PLANT_NO_CHECKSUMS
+				     ? OP_SYNC
+				     : OP_LOST;
 	static struct program p;
 	uint64_t nplaces = 1;
 	size_t i;
@@ -550,7 +557,7 @@ static void run(struct judge *j, unsigned ncommits, uint64_t nstates)
 	recording_free(&p.recording);
 }
 
-/* --- cases ------------------------------------------------------------------------------------ */
+/* --- cases -------------------------------------------------------------------- */
 
 static void any_failure_leaves_a_commit(void **state)
 {

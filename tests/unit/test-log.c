@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The log of an atomic pool: what of it counts, what is damage, and pools with logs that
- * somebody made to do harm.  And the ways to find written pages. */
+/* The log of an atomic pool: what of it counts, what is damage, and pools with logs
+ * that somebody made to do harm.  And the ways to find written pages. */
 #include <config.h>
 
 #include <fmalloc.h>
@@ -12,7 +12,7 @@
 #include "scratch.h"
 
 #define NVALUES 4096u
-#define LOG_OFF FM_ZONE_DATA_OFF	/* of the first extent */
+#define LOG_OFF FM_ZONE_DATA_OFF          /* of the first extent */
 #define FIRST_OFF (LOG_OFF + FM_PAGE_LEN) /* of the first record */
 
 static void checksums_by_instruction_are_those_by_table(void **state)
@@ -33,7 +33,7 @@ static void checksums_by_instruction_are_those_by_table(void **state)
 	assert_int_equal(crc32c(0, bytes, 32), 0x8a9136aa);
 }
 
-/* --- a pool with some records --------------------------------------------------------- */
+/* --- a pool with some records ------------------------------------------------- */
 
 static void make_records(void *arg)
 {
@@ -131,7 +131,7 @@ static void reseal_head(void)
 	file_write(P, LOG_OFF, &head, FM_SECTOR_LEN);
 }
 
-/* --- cases ------------------------------------------------------------------------------ */
+/* --- cases -------------------------------------------------------------------- */
 
 static void all_records_count(void **state)
 {
@@ -162,9 +162,9 @@ static void records_of_a_former_lap_do_not_count(void **state)
 
 	(void)state;
 	make_pool(20);
-	fi = fmalloc_open(P, 0, NULL);	/* makes a checkpoint */
+	fi = fmalloc_open(P, 0, NULL); /* makes a checkpoint */
 	assert_non_null(fi);
-	record_off(15);	/* they are all still there */
+	record_off(15); /* they are all still there */
 	assert_int_equal(found(), 20);
 	assert_int_equal(fmalloc_close(fi), 0);
 	assert_int_equal(found(), 20);
@@ -195,9 +195,9 @@ static void the_older_lap_counts_if_the_newer_is_torn(void **state)
 static void a_sealed_record_that_makes_no_sense_is_damage(void **state)
 {
 	static const uint64_t runs[] = {
-		FM_RUN(0, 0),				/* of no words */
-		FM_RUN(4096, FM_RUN_NWORDS_MAX),	/* longer than the record */
-		FM_RUN(UINT64_C(1) << 39, 1),		/* beyond the file */
+		FM_RUN(0, 0),                    /* of no words */
+		FM_RUN(4096, FM_RUN_NWORDS_MAX), /* longer than the record */
+		FM_RUN(UINT64_C(1) << 39, 1),    /* beyond the file */
 	};
 	uint64_t off;
 	unsigned i;
@@ -239,7 +239,8 @@ static void a_bad_head_is_damage(void **state)
 
 static void a_chain_that_leads_nowhere_ends(void **state)
 {
-	static const uint64_t next[] = { LOG_OFF, 4096, 12345, UINT64_MAX, LOG_OFF + 4096 };
+	static const uint64_t next[] = { LOG_OFF, 4096, 12345, UINT64_MAX,
+					 LOG_OFF + 4096 };
 	struct fm_info *fi;
 	unsigned i;
 
@@ -260,7 +261,9 @@ static void a_chain_that_leads_nowhere_ends(void **state)
 /* Bytes changed anywhere, checksums made right again or not: no signal, no end. */
 static void no_log_does_harm(void **state)
 {
-	unsigned nrounds = getenv("LOG_ROUNDS") != NULL ? atoi(getenv("LOG_ROUNDS")) : 150, i, k;
+	unsigned nrounds = getenv("LOG_ROUNDS") != NULL ? atoi(getenv("LOG_ROUNDS"))
+							: 150,
+		 i, k;
 	struct fm_info *fi;
 	uint64_t seed = 5, off;
 	unsigned char byte;
@@ -289,7 +292,8 @@ static void no_log_does_harm(void **state)
 			struct fm_record_disk record;
 
 			file_read(P, off, &record, sizeof(record));
-			if (record.len >= 40 && record.len < 4096 && record.len % 8 == 0)
+			if (record.len >= 40 && record.len < 4096 &&
+			    record.len % 8 == 0)
 				reseal_record(off);
 		}
 		if (rnd(&seed) % 2)
@@ -312,7 +316,7 @@ static void no_log_does_harm(void **state)
 	}
 }
 
-/* --- written pages ------------------------------------------------------------------------ */
+/* --- written pages ------------------------------------------------------------ */
 
 static void work_with(unsigned uses)
 {

@@ -370,7 +370,8 @@ int fm_root_remove(struct fm_info *fi, const char *name);
 /*
  * fm_root_each: call fn for every root, in no particular order, until it
  * returns something other than 0; returns that, or 0 at the end, or -1 with
- * errno.  fn must not call the fm_root_ functions of this pool.
+ * errno.  fn must not call the fm_root_ functions of this pool, nor commit it or roll it
+ * back if it is atomic.
  */
 int fm_root_each(struct fm_info *fi,
 		 int (*fn)(const char *name, void *ptr, const char *type,

@@ -365,11 +365,11 @@ int atomic_claim(struct fm_heap *h, uint64_t off, uint64_t len)
 		a->punch[c] = PUNCH_NONE;
 		a->npunch[PUNCH_NONE]++;
 	}
-	if (off < a->committed_end || off >= a->stale_end)
-		return 0;
+	if (off < a->committed_end)
+		off = a->committed_end;
 	if (end > a->stale_end)
 		end = a->stale_end;
-	return map_zero(h->fd, off, end - off);
+	return off < end ? map_zero(h->fd, off, end - off) : 0;
 }
 
 void atomic_give_back(struct fm_heap *h, uint64_t off, uint64_t len)

@@ -14,9 +14,11 @@
  * otherwise; closing a pool that another thread is using is the caller's
  * mistake.
  *
- * What is durable: a store into a pool is in the kernel's page cache at once
- * and survives the death of the process, by any signal.  It survives a crash
- * of the machine once fmalloc_commit() has returned 0.
+ * What is durable: a store into a *live* pool is in the kernel's page cache at
+ * once and survives the death of the process, by any signal.  It survives a crash
+ * of the machine once fmalloc_commit() has returned 0.  An *atomic* pool, which is
+ * one made with FM_ATOMIC, is what fmalloc_commit() last made it, whatever crashes:
+ * of the stores since then none is there.
  */
 #ifndef FMALLOC_H
 #define FMALLOC_H
@@ -50,6 +52,7 @@ struct fm_info {
 #define FM_EXCL 0x2	/* with FM_CREATE: fail with EEXIST if the file exists */
 #define FM_RDONLY 0x4	/* map read-only, change nothing, keep no writer out */
 #define FM_FIXED 0x8	/* map the pool at the address that it has for good */
+#define FM_ATOMIC 0x10	/* if the pool is made, let its commits be all or nothing */
 
 /*
  * fmalloc_open: open the pool in the file `path`.
@@ -66,12 +69,17 @@ struct fm_info {
  * pointers into the pool may be stored in it then.  (A pool opened without
  * FM_FIXED usually comes back where it was, too, but may lie elsewhere.)
  *
+ * FM_ATOMIC is a property of the pool, for good: opened without it, an atomic pool is
+ * an atomic pool.  Opened for writing, it is as of its last commit; read-only, too,
+ * until fm_refresh(), whatever its writer does meanwhile.
+ *
  * If the caller has no target (fmalloc_set_target), the pool becomes it, and that
  * of other threads that never chose one.
  *
  * Returns the pool, or NULL with errno:
  *   EINVAL   path is NULL, the flags make no sense, or the file is not a pool;
- *            FM_FIXED | FM_RDONLY, and the pool has no address yet
+ *            FM_FIXED | FM_RDONLY, and the pool has no address yet; FM_ATOMIC,
+ *            and the pool is a live one
  *   ENOENT   no such file, and no FM_CREATE
  *   EEXIST   FM_EXCL, and the file exists
  *   EACCES, EPERM, EROFS   the file system denies it; EROFS also for a
@@ -79,7 +87,8 @@ struct fm_info {
  *            version may only read
  *   EISDIR   path is a directory
  *   EBUSY    another opener, or this process itself, has the pool open for
- *            writing
+ *            writing; or FM_RDONLY, and the writer of an atomic pool does not
+ *            let go of the file
  *   EUCLEAN  the file is a damaged pool (a bad checksum, cut short, ...)
  *   ENOTSUP  the pool has a newer format or features unknown to this version,
  *            or was made for another byte order
@@ -111,7 +120,14 @@ struct fm_info *fmalloc_init(const char *path, bool *init);
  * call fmalloc_commit() first for that.  Free space in the pool is given back to
  * the file system, and the file made shorter, if that saves much and nobody
  * reads the pool.  A process that just ends does as well, but for that.
- * Returns 0, or -1 with errno EINVAL (fi is not an open pool; nothing done).
+ *
+ * An atomic pool is committed first.  If that fails the pool stays open: try again, or
+ * fmalloc_rollback() and then close.  A process that ends by exit(3), or by returning
+ * from main(), commits as well, unless some thread has a bracket open (fm_begin); by
+ * _exit(2), abort(3) or a signal it does not.
+ *
+ * Returns 0, or -1 with errno EINVAL (fi is not an open pool; nothing done), EDEADLK
+ * (the calling thread has a bracket open), or as fmalloc_commit().
  */
 int fmalloc_close(struct fm_info *fi);
 
@@ -123,8 +139,62 @@ int fmalloc_close(struct fm_info *fi);
  * Returns 0, or -1 with errno: EINVAL (not an open pool), EROFS (opened
  * FM_RDONLY), EPERM (in a forked child), EIO, ENOSPC or EDQUOT (the file system
  * could not write; what did not reach the disk stays in memory).
+ *
+ * Of an atomic pool all that was stored since the last commit becomes durable at
+ * once, or nothing.  Nothing else need be done: no store is announced.
+ * (Failure-atomic msync: Park, Kelly and Shen, "Failure-atomic msync(): a simple and
+ * efficient mechanism for preserving the integrity of durable data", 2013.  Here the
+ * differences are logged.)  It takes one sync of the disk; two if the pool grew.  When
+ * it fails, memory is as it was, and the pool on the disk is as of the last commit: free
+ * space and try again, or roll back.
+ *
+ * While other threads change the pool, all changes must be in brackets (fm_begin):
+ * stores, and calls of this library that change the pool.  A commit of what another
+ * thread is changing outside of one has some of it or not, and the change may be lost
+ * altogether, in memory, too.
+ *
+ * More errors of an atomic pool: EDEADLK (the calling thread has a bracket open), EBADF
+ * (the program has closed the pool's descriptor), ENOMEM.
  */
 int fmalloc_commit(struct fm_info *fi);
+
+/*
+ * fmalloc_rollback: let the atomic pool be what the last commit made it, and all that
+ * was stored and allocated since be undone.  Waits for open brackets.  Pointers to
+ * blocks that were allocated since are invalid.  Nothing is made durable.
+ * Returns 0, or -1 with memory as it was and errno: EINVAL (not an open pool, or a live
+ * one), EROFS, EPERM, EDEADLK, EBADF as fmalloc_commit(), EIO, ENOMEM.
+ */
+int fmalloc_rollback(struct fm_info *fi);
+
+/*
+ * fm_begin, fm_end: a bracket around changes of an atomic pool that belong together.
+ * Any number of threads may have brackets open at once; they do not exclude each other.
+ * A commit, whoever asks for it, waits until none is open, and none opens until it
+ * has seen what changed; while it waits for the disk they go on.  Threads that commit at
+ * the same time share one sync.
+ *
+ * Brackets of one thread nest, and end with it.  Keep them short, and do not commit,
+ * roll back or close within one.  A program in which one thread at a time uses the pool
+ * needs none, and no program needs them for reading only.  Of a live pool they do
+ * nothing.
+ *
+ * Return 0, or -1 with errno EINVAL (not an open pool; fm_end: no bracket is open),
+ * EROFS, EPERM as fmalloc_commit().
+ */
+int fm_begin(struct fm_info *fi);
+int fm_end(struct fm_info *fi);
+
+/*
+ * fm_refresh: let an atomic pool that is open FM_RDONLY be as of its last commit now.
+ * Until then it stays what it was, and the writer's log may get longer.  No other
+ * thread may be reading the pool meanwhile, and what was read before may be elsewhere
+ * now.  Of a live pool, and of one that is open for writing, nothing is to be done.
+ * Returns 0, or -1 with errno EINVAL (not an open pool), EPERM (in a forked child),
+ * EBUSY, EUCLEAN, EBADF, EIO, ENOMEM: then close it, or try again, for a writer may
+ * change it.
+ */
+int fm_refresh(struct fm_info *fi);
 
 /*
  * fm_trim: give the free space in the pool back to the file system: all whole
@@ -302,7 +372,8 @@ int fm_root_remove(struct fm_info *fi, const char *name);
 /*
  * fm_root_each: call fn for every root, in no particular order, until it
  * returns something other than 0; returns that, or 0 at the end, or -1 with
- * errno.  fn must not call the fm_root_ functions of this pool.
+ * errno.  fn must not call the fm_root_ functions of this pool, nor commit it or roll it
+ * back if it is atomic.
  */
 int fm_root_each(struct fm_info *fi,
 		 int (*fn)(const char *name, void *ptr, const char *type,

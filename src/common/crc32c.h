@@ -8,5 +8,7 @@
 
 /* The checksum of what `crc` covers followed by buf; start with crc 0. */
 uint32_t crc32c(uint32_t crc, const void *buf, size_t len);
+/* The same, on any processor. */
+uint32_t crc32c_by_table(uint32_t crc, const void *buf, size_t len);
 
 #endif

@@ -72,7 +72,7 @@ struct fm_info *fmalloc_open(const char *path, int flags, bool *created)
 		*created = false;
 	if (path == NULL)
 		return fail_null(err_set(EINVAL, "fmalloc_open: no path is given"));
-	if ((flags & ~(FM_CREATE | FM_EXCL | FM_RDONLY | FM_FIXED)) != 0 ||
+	if ((flags & ~(FM_CREATE | FM_EXCL | FM_RDONLY | FM_FIXED | FM_ATOMIC)) != 0 ||
 	    (flags & FM_EXCL && !(flags & FM_CREATE)) ||
 	    (flags & FM_CREATE && flags & FM_RDONLY))
 		return fail_null(err_set(EINVAL, "pool '%s': bad flags %#x", path,
@@ -107,6 +107,11 @@ int fmalloc_close(struct fm_info *fi)
 	int rc;
 
 	rc = check_pool(fi, "fmalloc_close", false, &h);
+	if (rc == 0 && h->atomic != NULL && h->writable) {
+		rc = atomic_commit(h);
+		if (rc < 0)
+			err_in(rc, "close '%s'", h->path);
+	}
 	if (rc < 0)
 		return fail(rc);
 	pool_close(h);
@@ -121,11 +126,67 @@ int fmalloc_commit(struct fm_info *fi)
 	rc = check_pool(fi, "fmalloc_commit", true, &h);
 	if (rc < 0)
 		return fail(rc);
-	rc = map_sync(h);
+	rc = h->atomic != NULL ? atomic_commit(h) : map_sync(h);
 	if (rc < 0)
 		return fail(err_in(rc, "commit '%s'", h->path));
-	pagecache_settle(h, space_used_end(h));
+	if (h->atomic == NULL)
+		pagecache_settle(h, space_used_end(h));
 	return 0;
+}
+
+int fmalloc_rollback(struct fm_info *fi)
+{
+	struct fm_heap *h;
+	int rc;
+
+	rc = check_pool(fi, "fmalloc_rollback", true, &h);
+	if (rc < 0)
+		return fail(rc);
+	rc = h->atomic != NULL ? atomic_rollback(h) :
+				 err_set(EINVAL, "it is a live pool, and has no way back");
+	return rc < 0 ? fail(err_in(rc, "roll back '%s'", h->path)) : 0;
+}
+
+int fm_begin(struct fm_info *fi)
+{
+	struct fm_heap *h;
+	int rc;
+
+	rc = check_pool(fi, "fm_begin", true, &h);
+	if (rc < 0)
+		return fail(rc);
+	if (h->atomic != NULL)
+		atomic_enter(h);
+	return 0;
+}
+
+int fm_end(struct fm_info *fi)
+{
+	struct fm_heap *h;
+	int rc;
+
+	rc = check_pool(fi, "fm_end", true, &h);
+	if (rc == 0 && h->atomic != NULL) {
+		rc = atomic_leave(h);
+		if (rc < 0)
+			err_in(rc, "fm_end");
+	}
+	return rc < 0 ? fail(rc) : 0;
+}
+
+int fm_refresh(struct fm_info *fi)
+{
+	struct fm_heap *h;
+	int rc;
+
+	rc = check_pool(fi, "fm_refresh", false, &h);
+	if (rc == 0 && h->forked)
+		rc = may_change(h, "fm_refresh");
+	if (rc < 0)
+		return fail(rc);
+	if (h->atomic != NULL && !h->writable)
+		rc = atomic_refresh(h);
+	return rc < 0 ? fail(err_in(rc, "refresh '%s'", h->path)) : 0;
 }
 
 int fm_prefetch(struct fm_info *fi)

@@ -187,6 +187,7 @@ static bool super_mend(struct fm_super_disk *super)
 	struct fm_super_disk made = { .magic = { 0 } };
 
 	memcpy(made.magic, FM_MAGIC, sizeof(made.magic));
+	made.incompat = super->incompat & FM_INCOMPAT_KNOWN;
 	made.byte_order = FM_BYTE_ORDER_MARK;
 	made.version = FM_VERSION;
 	made.compat = super->compat;
@@ -389,6 +390,51 @@ static void check_all(struct check *c, const char *path, const struct stat *st)
 		check_fail(c, err_sys(errno, "fsync"));
 }
 
+/* A repair is of the file, so its log must be empty. */
+static int empty_log(struct check *c, const char *path, int fd, struct stat *st,
+		     struct inspect_view *view)
+{
+	struct fm_heap *h;
+	bool created;
+	int rc;
+
+	inspect_close_view(view);
+	lock_release(fd);
+	rc = pool_open(path, 0, &created, &h);
+	if (rc == 0)
+		pool_close(h);
+	c->changed = rc == 0;
+	if (rc == 0)
+		rc = lock_take(fd);
+	if (rc == 0 && fstat(fd, st) < 0)
+		rc = err_sys(errno, "fstat");
+	c->file_len = st->st_size;
+	return rc == 0 ? inspect_open_view(view, fd) : rc;
+}
+
+static void check_view(struct check *c, const char *path, int fd, struct stat *st,
+		       struct inspect_view *view)
+{
+	int rc = inspect_open_view(view, fd);
+
+	if (rc == 0 && view->nrecords > 0 && c->fd >= 0)
+		rc = empty_log(c, path, fd, st, view);
+	if (rc == -EUCLEAN)
+		check_damage(c, false, view->super.log_off, "log", "%s", err_words());
+	if (rc == 0 && view->nrecords > 0) {
+		check_later(c, view->super.log_off, "log", "it has %" PRIu64 " commits that"
+			    " are not in their place yet", view->nrecords);
+		c->fd = -1;	/* there is a reader */
+	}
+	if (rc < 0)
+		c->super = view->super;
+	if (rc < 0)
+		check_fail(c, rc == -EUCLEAN ? err_set(EUCLEAN, "the pool is damaged: %s",
+						       c->first) : rc);
+	else
+		check_all(c, path, st);
+}
+
 /* --- a file ------------------------------------------------------------------ */
 
 static int open_file(const char *path, int flags)
@@ -450,19 +496,21 @@ static int verdict(struct check *c, int fd, const struct stat *st)
 /* One pass over the file, as the other fields of c say. */
 static int pass(struct check *c, const char *path, int fd)
 {
+	struct inspect_view view = { .fd = -1 };
 	struct stat st;
 	int rc;
 
 	if (fstat(fd, &st) < 0)
 		return err_sys(errno, "fstat");
 	c->read = inspect_read;
-	c->src = &fd;
+	c->src = &view;
 	c->file_len = st.st_size;
 	rc = check_begin(c);
 	if (rc == 0) {
-		check_all(c, path, &st);
+		check_view(c, path, fd, &st, &view);
 		rc = verdict(c, fd, &st);
 	}
+	inspect_close_view(&view);
 	check_end(c);
 	return rc;
 }

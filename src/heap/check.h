@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Checking a pool, for the files that do it: check.c (the super, findings, repair),
- * checkmeta.c (what the heap keeps for itself, and roots), checkmend.c (what leads to
+ * checklog.c (the log of an atomic pool), checkmeta.c (what the heap keeps for itself,
+ * and roots), checkmend.c (what leads to
  * that), checkzone.c (zones, and the figures of fm_stat()), checktable.c and
  * checkslab.c (what is in zones).
  *
@@ -129,7 +130,14 @@ void check_later(struct check *c, uint64_t off, const char *structure,
  * over. */
 void *check_add(struct check *c, struct check_list *list, size_t len);
 
+/* --- checklog.c ------------------------------------------------------------- */
+
+void checklog_run(struct check *c);
+
 /* --- checkmeta.c ------------------------------------------------------------- */
+
+/* Something leads to an extent of the heap's own: as of struct check_claim. */
+void check_claim(struct check *c, uint64_t off, uint32_t npages, const char *what);
 
 /* Lanes, intents, roots and pending pages: claims and refs, in order. */
 void checkmeta_run(struct check *c);

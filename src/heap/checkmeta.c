@@ -23,7 +23,7 @@ static const char lane_words[] = "lane", intent_words[] = "intent",
 		  root_words[] = "root", rootpage_words[] = "page of roots",
 		  super_words[] = "super";
 
-static void add_claim(struct check *c, uint64_t off, uint32_t npages, const char *what)
+void check_claim(struct check *c, uint64_t off, uint32_t npages, const char *what)
 {
 	struct check_claim *claim = check_add(c, &c->claims, sizeof(*claim));
 
@@ -75,7 +75,7 @@ static uint64_t check_lane(struct check *c, uint64_t off, struct fm_lane_disk *l
 		c->all_claimed = false;
 		return 0;
 	}
-	add_claim(c, off, FM_LANE_NPAGES, lane_words);
+	check_claim(c, off, FM_LANE_NPAGES, lane_words);
 	for (cls = 0; cls < FM_LANE_NMAGAZINES; cls++)
 		check_magazine(c,
 			       off + offsetof(struct fm_lane_disk, magazine) +
@@ -143,7 +143,7 @@ static void check_intents_page(struct check *c, uint64_t off)
 			     "the page of intents at %#" PRIx64 ": %s", off, why);
 		return;
 	}
-	add_claim(c, off, FM_INTENTS_NPAGES, "page of intents");
+	check_claim(c, off, FM_INTENTS_NPAGES, "page of intents");
 	off += offsetof(struct fm_intents_disk, intent);
 	for (i = 0; i < FM_NINTENTS; i++)
 		check_intent(c, off + i * sizeof(page.intent[0]), &page.intent[i]);
@@ -172,7 +172,7 @@ static void check_pending(struct check *c, uint64_t word_off, uint64_t off)
 	}
 	check_later(c, word_off, super_words,
 		    "a page of the heap's own was being made at %#" PRIx64, off);
-	add_claim(c, off, 0, "page that was being made");
+	check_claim(c, off, 0, "page that was being made");
 }
 
 /* --- roots ------------------------------------------------------------------- */
@@ -180,7 +180,7 @@ static void check_pending(struct check *c, uint64_t word_off, uint64_t off)
 static void found_page(void *arg, uint64_t off)
 {
 	if (off != FM_APP_OFF)
-		add_claim(arg, off, FM_ROOTPAGE_NPAGES, rootpage_words);
+		check_claim(arg, off, FM_ROOTPAGE_NPAGES, rootpage_words);
 }
 
 static struct check_root *add_root(struct check *c, uint64_t off,
@@ -352,6 +352,7 @@ static void check_twice(struct check *c)
 
 void checkmeta_run(struct check *c)
 {
+	checklog_run(c);
 	check_lanes(c);
 	check_intents(c);
 	check_roots(c);

@@ -121,6 +121,8 @@ struct fm_heap {
 	bool torn;		/* it could not be frozen before a fork */
 	bool borrowed;		/* what is mapped behind that is not ours */
 
+	struct atomic *atomic;	/* see atomic.h; NULL: a live pool */
+
 	struct slab *slab;	/* of a pool that is writable */
 	bool tiny;		/* slabs of class 0 have second bitmaps */
 
@@ -205,7 +207,6 @@ struct fm_heap *registry_get(uint32_t window, uint64_t generation);
 /* Goes up when a pool is closed, a target chosen, or the process forked. */
 extern uint64_t registry_epoch	/* atomic */
 	__attribute__((visibility("hidden")));
-void registry_next_epoch(void);	/* or somebody is to be kept out of a lane */
 /* The open pool that `fi` is, or NULL. */
 struct fm_heap *registry_check(const struct fm_info *fi);
 struct fm_heap *registry_target(void);
@@ -228,6 +229,9 @@ struct fm_heap *registry_storage(uint32_t window);
 void registry_add(struct fm_heap *h);
 void registry_remove(struct fm_heap *h);
 void registry_each(void (*fn)(struct fm_heap *h));
+/* What threads keep of the pools they use is void, or somebody is to be kept out of a
+ * lane. */
+void registry_next_epoch(void);
 
 /* --- map.c: the one file that calls mmap, msync, fallocate -------------- */
 
@@ -259,6 +263,20 @@ int map_fill_holes(struct fm_heap *h, const struct holes *holes);
 /* Give the space of [off, off + len) back; the bytes read as zero then.  If that
  * cannot be done the pool just keeps it. */
 void map_give_back(struct fm_heap *h, uint64_t off, uint64_t len);
+/* Of an atomic pool: what is mapped instead, where map_pool() has been; the first len
+ * bytes are the file's, privately, the rest is anonymous memory; and whether it can be
+ * stored into. */
+int map_private(struct fm_heap *h, uint64_t len);
+int map_seal(struct fm_heap *h, bool readonly);
+/* A part of the file, mapped privately, elsewhere; NULL: cannot.  And let it be where it
+ * belongs, in one step for all threads: if not, it is unmapped. */
+unsigned char *map_part(struct fm_heap *h, uint64_t off, uint64_t len);
+int map_part_over(struct fm_heap *h, unsigned char *mem, uint64_t off, uint64_t len);
+/* Private memory is what it was before anything was stored. */
+void map_drop(struct fm_heap *h, uint64_t off, uint64_t len);
+/* Of the file: let it have no space here, or zeroes. */
+void map_punch(int fd, uint64_t off, uint64_t len);
+int map_zero(int fd, uint64_t off, uint64_t len);
 /* Let the file end at len, less than it has. */
 int map_cut(int fd, uint64_t len);
 
@@ -277,6 +295,7 @@ void *map_anon(size_t len);
 void *map_anon_huge(size_t len);
 void *map_anon_sparse(size_t len);
 void map_anon_free(void *mem, size_t len);
+void map_anon_clear(void *mem, size_t len);
 
 /* --- pagecache.c: in what pieces the page cache holds the pool ------------ */
 
@@ -301,6 +320,8 @@ uint32_t zone_entry(const struct fm_heap *h, uint64_t off);
 /* Check the zone directory, and finish what a kill left half done in it. */
 int zone_open(struct fm_heap *h);
 void zone_close(struct fm_heap *h);
+/* Forget what is known of the zones; all locks are held. */
+void zone_reset(struct fm_heap *h);
 
 /* --- pages.c: extents of pages, in the zones ------------------------------ */
 
@@ -309,6 +330,8 @@ void zone_close(struct fm_heap *h);
  * before the extent is entered in the table. */
 int pages_alloc(struct fm_heap *h, enum fm_extent_kind kind, unsigned cls,
 		uint32_t npages, uint32_t align_npages, uint64_t *off);
+/* The same for the heap's own, of pages that no commit has had. */
+int pages_alloc_fresh(struct fm_heap *h, uint32_t npages, uint64_t *off);
 /*
  * A lane's pages for slabs to come, next to each other: nobody else has them, and
  * for whoever opens the pool after a kill they are free.  So that threads meet at
@@ -451,6 +474,7 @@ bool alloc_resize(struct fm_heap *h, uint64_t off, size_t size);
 
 /* Settle what a killed process had begun; before any zone is loaded. */
 void into_open(struct fm_heap *h);
+void into_settle(struct fm_heap *h);
 void into_close(struct fm_heap *h);
 /* Whether the page of intents is at off. */
 bool into_has_page(const struct fm_heap *h, uint64_t off);
@@ -480,6 +504,42 @@ void super_renew(struct fm_super_disk *super);
  * nothing but the page itself. */
 int super_check(const struct fm_super_disk *super);
 
+/* --- atomic.c, commit.c (and atomic.h) ------------------------------------- */
+
+/* Let the new pool that is being made in the file be atomic. */
+int atomic_format(int fd, struct fm_super_disk *super);
+/* Read the log; of a writer, without readers: bring the file up to date.  *super: what
+ * it is on entry in the file, and on return as of the last commit. */
+int atomic_load(int fd, bool writable, struct fm_super_disk *super, struct atomic **out);
+void atomic_free(struct atomic *a);
+/* Copy len bytes at off, as of the last commit: 0, -EUCLEAN (the file ends before), or
+ * -errno; and how many commits the file does not have. */
+int atomic_read(const struct atomic *a, int fd, uint64_t off, void *buf, uint64_t len);
+uint64_t atomic_nrecords(const struct atomic *a);
+/* Map the pool; before the heap is looked at. */
+int atomic_map(struct fm_heap *h);
+/* Settle what a killed process left of the log. */
+void atomic_settle(struct fm_heap *h);
+int atomic_sign(struct fm_heap *h);
+void atomic_unsign(struct fm_heap *h);
+/* Commit, and let the log be short: true if nobody reads the pool; then space may be
+ * given back, before the second. */
+bool atomic_begin_close(struct fm_heap *h);
+void atomic_end_close(struct fm_heap *h);
+void atomic_at_exit(struct fm_heap *h);
+void atomic_in_child(struct fm_heap *h);
+/* Space that is being had, or given back; space_lock is held. */
+int atomic_claim(struct fm_heap *h, uint64_t off, uint64_t len);
+void atomic_give_back(struct fm_heap *h, uint64_t off, uint64_t len);
+
+int atomic_commit(struct fm_heap *h);
+int atomic_rollback(struct fm_heap *h);
+int atomic_refresh(struct fm_heap *h);
+void atomic_enter(struct fm_heap *h);
+int atomic_leave(struct fm_heap *h);
+/* Brackets that the calling thread has open. */
+uint32_t atomic_depth(const struct fm_heap *h);
+
 /* --- pool.c: opening and closing ----------------------------------------- */
 
 int pool_open(const char *path, int flags, bool *created, struct fm_heap **out);
@@ -500,6 +560,9 @@ int scratch_take_file(struct fm_heap *h);
 void scratch_before_fork(struct fm_heap *h);
 void scratch_after_fork(struct fm_heap *h);
 void scratch_in_child(struct fm_heap *h);
+/* All locks of the heap, so that nothing of it is half changed. */
+void heap_lock_all(struct fm_heap *h);
+void heap_unlock_all(struct fm_heap *h);
 
 /* --- stat.c (and inspect.h) ------------------------------------------------------- */
 

@@ -28,6 +28,59 @@ static ssize_t read_at(int fd, void *buf, size_t len, uint64_t off)
 	return n < 0 ? -errno : n;
 }
 
+/* --- the last commit -------------------------------------------------------------- */
+
+int inspect_open_view(struct inspect_view *view, int fd)
+{
+	ssize_t n;
+	int rc;
+
+	memset(view, 0, sizeof(*view));
+	view->fd = fd;
+	n = read_at(fd, &view->super, sizeof(view->super), 0);
+	if (n < 0)
+		return n;
+	if (n != sizeof(view->super) || super_check(&view->super) < 0 ||
+	    (view->super.incompat & FM_INCOMPAT_ATOMIC) == 0)
+		return 0;
+	rc = lock_share_wait(fd);
+	view->shared = rc == 0;
+	if (rc == 0)	/* again: it may have changed until now */
+		rc = read_at(fd, &view->super, sizeof(view->super), 0);
+	if (rc >= 0)
+		rc = atomic_load(fd, false, &view->super, &view->atomic);
+	if (rc < 0) {
+		inspect_close_view(view);
+		return rc;
+	}
+	view->nrecords = atomic_nrecords(view->atomic);
+	return 0;
+}
+
+void inspect_close_view(struct inspect_view *view)
+{
+	atomic_free(view->atomic);
+	view->atomic = NULL;
+	if (view->shared)
+		lock_unshare(view->fd);
+	view->shared = false;
+}
+
+int inspect_read(void *src, uint64_t off, void *buf, size_t len)
+{
+	struct inspect_view *view = src;
+	ssize_t n;
+
+	if (view->atomic != NULL)
+		return atomic_read(view->atomic, view->fd, off, buf, len);
+	n = read_at(view->fd, buf, len, off);
+	if (n < 0)
+		return n;
+	return (size_t)n == len ? 0 : -EUCLEAN;
+}
+
+/* --- the super --------------------------------------------------------------------- */
+
 int inspect_pool(int fd, struct pool_info *info)
 {
 	struct fm_super_disk super = { .magic = { 0 } };
@@ -44,7 +97,8 @@ int inspect_pool(int fd, struct pool_info *info)
 		size = lseek(fd, 0, SEEK_END);
 		if (size < 0)
 			return -errno;
-		if ((uint64_t)size < super.heap_end)
+		if ((uint64_t)size < super.heap_end &&
+		    (super.incompat & FM_INCOMPAT_ATOMIC) == 0)
 			rc = err_set(EUCLEAN, "the pool is cut short");
 	}
 	if (rc < 0) {
@@ -72,15 +126,6 @@ struct gather {
 	struct fm_root_disk *slot;
 	size_t n, cap;
 };
-
-int inspect_read(void *src, uint64_t off, void *buf, size_t len)
-{
-	ssize_t n = read_at(*(int *)src, buf, len, off);
-
-	if (n < 0)
-		return n;
-	return (size_t)n == len ? 0 : -EUCLEAN;
-}
 
 static int gather_slot(void *arg, uint64_t off, const struct fm_root_disk *slot)
 {
@@ -139,9 +184,10 @@ int inspect_roots(int fd, int (*fn)(const struct pool_root *root, void *arg),
 		  void *arg)
 {
 	struct gather g = { NULL, 0, 0 };
+	struct inspect_view view;
 	struct rootscan scan = {
 		.read = inspect_read,
-		.src = &fd,
+		.src = &view,
 		.max_npages = MAX_NPAGES,
 		.slot = gather_slot,
 		.arg = &g,
@@ -152,8 +198,14 @@ int inspect_roots(int fd, int (*fn)(const struct pool_root *root, void *arg),
 	rc = inspect_pool(fd, &info);
 	if (rc < 0 || info.state != POOL_GOOD)
 		return rc;
+	rc = inspect_open_view(&view, fd);
+	if (rc < 0)
+		return rc;
+	if (view.atomic != NULL)
+		info.heap_end = view.super.heap_end;
 	scan.heap_end = info.heap_end;
 	rc = rootscan_run(&scan);
+	inspect_close_view(&view);
 	if (rc == -EEXIST)
 		rc = 0;
 	if (rc >= 0 && scan.nbad > 0)

@@ -7,6 +7,7 @@
 #ifndef FM_HEAP_INSPECT_H
 #define FM_HEAP_INSPECT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -35,8 +36,24 @@ struct pool_info {
  * `state`), or -errno of pread(2). */
 int inspect_pool(int fd, struct pool_info *info);
 
-/* Copy len bytes at off of the file that the int at src is open on: 0, -EUCLEAN (it
- * ends before), or -errno of pread(2). */
+/*
+ * A pool as of its last commit, for reading: an atomic pool with its log replayed in
+ * memory, others as they are.  An atomic pool gets no checkpoint meanwhile, so the view
+ * should not stay open for long.
+ */
+struct inspect_view {
+	int fd;
+	struct atomic *atomic;	/* NULL: the file is as it is */
+	bool shared;
+	uint64_t nrecords;	/* commits that the file does not have */
+	struct fm_super_disk super;	/* of an atomic pool */
+};
+
+/* 0; -EUCLEAN, with words: the log is damaged; or -errno. */
+int inspect_open_view(struct inspect_view *view, int fd);
+void inspect_close_view(struct inspect_view *view);
+/* Copy len bytes at off of the view at src: 0, -EUCLEAN (the file ends before), or -errno
+ * of pread(2). */
 int inspect_read(void *src, uint64_t off, void *buf, size_t len);
 
 struct pool_root {

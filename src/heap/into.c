@@ -79,10 +79,16 @@ static void settle(struct fm_heap *h, struct fm_intent_disk *intent)
 
 void into_open(struct fm_heap *h)
 {
+	pthread_mutex_init(&h->intent_lock, NULL);
+	into_settle(h);
+}
+
+void into_settle(struct fm_heap *h)
+{
 	uint64_t pending = h->super->pending_intents_off;
 	uint32_t i;
 
-	pthread_mutex_init(&h->intent_lock, NULL);
+	h->intents = NULL;
 	settle(h, &h->super->intent);
 	if (h->super->intents_off != 0 && page_sound(h, h->super->intents_off)) {
 		h->intents = (void *)(h->base + h->super->intents_off);

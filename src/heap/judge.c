@@ -63,6 +63,35 @@ const char *judge_intents(const struct fm_intents_disk *page, uint64_t off)
 	return judge_head(page->magic, FM_INTENTS_MAGIC, page->crc, page->self_off, off);
 }
 
+uint32_t judge_log_crc(const struct fm_log_disk *head)
+{
+	return crc32c(0, &head->self_off, 56);
+}
+
+const char *judge_log(const struct fm_log_disk *head, uint64_t off, uint64_t file_len)
+{
+	if (head->magic != FM_LOG_MAGIC)
+		return "no magic number";
+	if (head->crc != judge_log_crc(head))
+		return "bad checksum";
+	if (head->self_off != off)
+		return "offset of another page";
+	if (head->npages < FM_LOG_NPAGES_MIN || head->npages > FM_LOG_NPAGES_MAX ||
+	    off >= file_len || head->npages << FM_PAGE_SHIFT > file_len - off)
+		return "npages out of bounds";
+	return NULL;
+}
+
+uint32_t judge_lap_crc(const struct fm_lap_disk *lap)
+{
+	return crc32c(0, lap, offsetof(struct fm_lap_disk, crc));
+}
+
+const char *judge_lap(const struct fm_lap_disk *lap)
+{
+	return lap->crc != judge_lap_crc(lap) ? "bad checksum" : NULL;
+}
+
 const char *judge_where(uint64_t where_off, uint64_t heap_end)
 {
 	if (where_off % sizeof(uint64_t) != 0)

@@ -71,6 +71,12 @@ const char *judge_lane(const struct fm_lane_disk *lane, uint64_t off);
 const char *judge_intents(const struct fm_intents_disk *page, uint64_t off);
 uint32_t judge_self_crc(uint64_t self_off);
 
+/* Heads of extents of the log, of which the file has file_len bytes; and laps. */
+const char *judge_log(const struct fm_log_disk *head, uint64_t off, uint64_t file_len);
+uint32_t judge_log_crc(const struct fm_log_disk *head);
+const char *judge_lap(const struct fm_lap_disk *lap);
+uint32_t judge_lap_crc(const struct fm_lap_disk *lap);
+
 /* where_off of an intent that counts. */
 const char *judge_where(uint64_t where_off, uint64_t heap_end);
 

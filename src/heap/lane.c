@@ -773,11 +773,11 @@ void lane_retire(struct fm_heap *h, struct lane *lane)
 						 __ATOMIC_SEQ_CST));
 }
 
-void lane_set_up(struct fm_heap *h, struct lane *lane, uint16_t number)
+void lane_clear(struct fm_heap *h, struct lane *lane, uint16_t number)
 {
 	unsigned cls;
 
-	pthread_mutex_init(&lane->lock, NULL);
+	memset(lane, 0, offsetof(struct lane, taken));
 	lane->number = number;
 	for (cls = 0; cls < SIZECLASS_N; cls++) {
 		lane->cls[cls].size = sizeclass_table[cls].size;
@@ -785,4 +785,10 @@ void lane_set_up(struct fm_heap *h, struct lane *lane, uint16_t number)
 		no_current(&lane->cls[cls]);
 	}
 	forget_foreign(h, lane);
+}
+
+void lane_set_up(struct fm_heap *h, struct lane *lane, uint16_t number)
+{
+	pthread_mutex_init(&lane->lock, NULL);
+	lane_clear(h, lane, number);
 }

@@ -84,6 +84,9 @@ void lane_open(struct fm_heap *h);
 /* A writer closes: nobody has a lane any more; empty slabs are given back. */
 void lane_close(struct fm_heap *h);
 void lane_destroy(struct fm_heap *h);
+/* No lane has anything any more, and no slab is loose; all locks are held, and no thread
+ * is at the pool. */
+void lane_reset(struct fm_heap *h);
 
 /* The calling thread's lane of the pool; NULL: too many threads, or no memory, or
  * the thread is ending. */
@@ -129,6 +132,8 @@ static inline void lane_leave(void)
 /* --- lane.c: the slabs of a lane ----------------------------------------------------- */
 
 void lane_set_up(struct fm_heap *h, struct lane *lane, uint16_t number);
+/* The lane has nothing any more, whatever it had. */
+void lane_clear(struct fm_heap *h, struct lane *lane, uint16_t number);
 /* Let others have all that the lane does not use, or all that it has for good; its
  * lock is held, and its thread is not inside.  Whether there was anything. */
 bool lane_release(struct fm_heap *h, struct lane *lane);

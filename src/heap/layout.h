@@ -41,8 +41,9 @@
  * nothing: set in new pools, and in others when they are opened for writing. */
 #define FM_RO_COMPAT_SECOND (UINT64_C(1) << 0)
 #define FM_RO_COMPAT_KNOWN FM_RO_COMPAT_SECOND
-#define FM_INCOMPAT_ATOMIC (UINT64_C(1) << 0)	/* taken for failure-atomic pools */
-#define FM_INCOMPAT_KNOWN UINT64_C(0)
+/* The pool is what its bytes say after its log has been replayed. */
+#define FM_INCOMPAT_ATOMIC (UINT64_C(1) << 0)
+#define FM_INCOMPAT_KNOWN FM_INCOMPAT_ATOMIC
 
 /* --- geometry ---------------------------------------------------------- */
 
@@ -120,8 +121,8 @@ enum fm_extent_kind {
 	FM_EXTENT_FREE = 0,
 	FM_EXTENT_SLAB = 1,	/* small blocks of one class, 64 KiB aligned */
 	FM_EXTENT_RUN = 2,	/* one large block */
-	FM_EXTENT_META = 3	/* the heap's own: lanes, pages of roots, later
-				 * logs; never handed out */
+	FM_EXTENT_META = 3	/* the heap's own: lanes, pages of roots, the log;
+				 * never handed out */
 };
 
 #define FM_EXTENT(kind, cls, npages) \
@@ -190,7 +191,7 @@ struct fm_super_disk {
 				 * extent lies beyond; the file is as long or
 				 * longer.  Less again when a writer closes */
 	uint64_t lanes_off;	/* 0: none (magazines: see struct fm_lane_disk) */
-	uint64_t log_off;	/* 0: none (commit log of atomic pools) */
+	uint64_t log_off;	/* the log of an atomic pool, else 0; fixed */
 	uint64_t home_addr;	/* where FM_FIXED maps the pool; 0: never asked */
 	/* Offset of pages of intents and of roots that are being made: allocated,
 	 * but, unless they are found linked, to be freed at the next open. */
@@ -249,6 +250,56 @@ struct fm_lane_disk {
 	uint64_t reserved[5];
 	struct fm_magazine_disk magazine[FM_LANE_NMAGAZINES];
 };
+
+/* --- the log of an atomic pool --------------------------------------------- */
+
+#define FM_SECTOR_LEN UINT64_C(512)	/* what a disk writes as a whole */
+
+#define FM_LOG_MAGIC 0x474f4c46u	/* "FLOG" */
+#define FM_LOG_NPAGES_MIN 64u	/* of an extent; the first one has so many */
+#define FM_LOG_NPAGES_MAX 8192u
+#define FM_LOG_NEXTENTS_MAX 4096u
+
+/* Of the two, the one counts that has the higher number and is sound. */
+struct fm_lap_disk {
+	uint64_t number;
+	uint64_t salt;		/* random: of all records of the lap */
+	uint64_t seq;		/* of its first record */
+	uint32_t crc;		/* CRC32C of the 24 bytes before it */
+	uint8_t reserved[484];
+};
+
+/* The first page of an extent of the log. */
+struct fm_log_disk {
+	uint32_t magic;		/* FM_LOG_MAGIC */
+	uint32_t crc;		/* CRC32C of the 56 bytes that follow */
+	uint64_t self_off;	/* offset of this page */
+	uint64_t npages;	/* of the extent, with this one */
+	uint64_t next_off;	/* of the next extent; 0: last */
+	uint64_t free_off;	/* first extent: a chain of those to be freed, or 0 */
+	uint64_t reserved0[3];
+	uint8_t reserved1[448];
+	struct fm_lap_disk lap[2];	/* of the first extent */
+	uint8_t reserved2[2560];
+};
+
+#define FM_RECORD_MAGIC 0x54494d43u	/* "CMIT" */
+
+/* What a commit changed.  Behind it runs: a word (FM_RUN), and so many words that are
+ * what is there from now on. */
+struct fm_record_disk {
+	uint32_t magic;		/* FM_RECORD_MAGIC */
+	uint32_t crc;		/* CRC32C of the record from `salt` on */
+	uint64_t salt;		/* of the lap */
+	uint64_t seq;		/* one more than the record before */
+	uint64_t len;		/* bytes, with this head; a multiple of 8 */
+};
+
+#define FM_RUN_OFF_BITS 40
+#define FM_RUN_NWORDS_MAX ((UINT64_C(1) << 24) - 1)
+#define FM_RUN(off, nwords) ((uint64_t)(off) >> 3 | (uint64_t)(nwords) << FM_RUN_OFF_BITS)
+#define FM_RUN_OFF(run) (((run) & ((UINT64_C(1) << FM_RUN_OFF_BITS) - 1)) << 3)
+#define FM_RUN_NWORDS(run) ((run) >> FM_RUN_OFF_BITS)
 
 /* --- named roots -------------------------------------------------------- */
 
@@ -311,6 +362,11 @@ _Static_assert(sizeof(struct fm_magazine_disk) == 512, "magazine");
 _Static_assert(offsetof(struct fm_lane_disk, magazine) == 64, "lane");
 _Static_assert(sizeof(struct fm_lane_disk) <= FM_LANE_NPAGES * FM_PAGE_LEN,
 	       "a lane fits its pages");
+_Static_assert(offsetof(struct fm_super_disk, log_off) == 528, "log_off");
+_Static_assert(sizeof(struct fm_lap_disk) == FM_SECTOR_LEN, "a lap is a sector");
+_Static_assert(sizeof(struct fm_log_disk) == FM_PAGE_LEN, "head of the log");
+_Static_assert(offsetof(struct fm_log_disk, lap) == FM_SECTOR_LEN, "laps");
+_Static_assert(sizeof(struct fm_record_disk) == 32, "record");
 _Static_assert(sizeof(struct fm_root_disk) == 256, "root slot");
 _Static_assert(offsetof(struct fm_root_disk, name) == 40, "root name");
 _Static_assert(sizeof(struct fm_rootpage_disk) == FM_ROOTPAGE_HEAD_LEN,

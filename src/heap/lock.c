@@ -201,21 +201,43 @@ void lock_release(int fd)
 	lock_op(fd, POOL_LOCK_OFF, F_UNLCK);
 }
 
-void lock_share(int fd)
+/* False: others have it, for all the time that there was. */
+static bool share(int fd, int timeout_ms)
 {
 	struct timespec pause = { .tv_nsec = 1000000 };
 	int tries;
 
-	for (tries = 0; tries < 100; tries++) {
+	for (tries = 0; tries < timeout_ms; tries++) {
 		if (lock_op(fd, READERS_LOCK_OFF, F_RDLCK) != -EAGAIN)
-			return;
+			return true;
 		nanosleep(&pause, NULL);
 	}
+	return false;
+}
+
+void lock_share(int fd)
+{
+	share(fd, 100);
+}
+
+int lock_share_wait(int fd)
+{
+	return share(fd, 10000) ? 0 : err_set(EBUSY, "its writer is at the file");
+}
+
+void lock_unshare(int fd)
+{
+	lock_op(fd, READERS_LOCK_OFF, F_UNLCK);
 }
 
 int lock_bar_readers(int fd)
 {
 	return lock_op(fd, READERS_LOCK_OFF, F_WRLCK);
+}
+
+void lock_admit_readers(int fd)
+{
+	lock_op(fd, READERS_LOCK_OFF, F_UNLCK);
 }
 
 int lock_sign(uint64_t ino, struct fm_writer_disk *writer)

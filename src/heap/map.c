@@ -132,6 +132,62 @@ int map_pool(struct fm_heap *h, uint64_t file_len)
 	return rc;
 }
 
+static int map_over(struct fm_heap *h, uint64_t off, uint64_t len, int prot, int flags,
+		    int fd)
+{
+	if (len == 0)
+		return 0;
+	if (mmap(h->base + off, len, prot,
+		 MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED | flags, fd, fd < 0 ? 0 : off) ==
+	    MAP_FAILED)
+		return err_sys(errno, "mmap of %" PRIu64 " bytes", len);
+	return 0;
+}
+
+int map_private(struct fm_heap *h, uint64_t len)
+{
+	int fd = h->writable ? reopen(h->fd) : -1, rc;
+
+	rc = map_over(h, len, h->map_len - len, PROT_READ | PROT_WRITE, MAP_ANONYMOUS, -1);
+	if (rc == 0)
+		rc = map_over(h, 0, len, PROT_READ | PROT_WRITE, 0, fd < 0 ? h->fd : fd);
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
+int map_seal(struct fm_heap *h, bool readonly)
+{
+	if (mprotect(h->base, h->map_len, readonly ? PROT_READ : PROT_READ | PROT_WRITE) < 0)
+		return err_sys(errno, "mprotect");
+	return 0;
+}
+
+unsigned char *map_part(struct fm_heap *h, uint64_t off, uint64_t len)
+{
+	int fd = reopen(h->fd);
+	void *mem = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
+			 fd < 0 ? h->fd : fd, off);
+
+	if (fd >= 0)
+		close(fd);
+	return mem == MAP_FAILED ? NULL : mem;
+}
+
+int map_part_over(struct fm_heap *h, unsigned char *mem, uint64_t off, uint64_t len)
+{
+	if (mremap(mem, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, h->base + off) !=
+	    MAP_FAILED)
+		return 0;
+	munmap(mem, len);
+	return -errno;
+}
+
+void map_drop(struct fm_heap *h, uint64_t off, uint64_t len)
+{
+	madvise(h->base + off, len, MADV_DONTNEED);
+}
+
 void map_close(struct fm_heap *h)
 {
 	if (h->shadow != NULL)
@@ -304,6 +360,8 @@ int map_claim(struct fm_heap *h, uint64_t off, uint64_t len)
 	if (h->borrowed)
 		rc = scratch_take_file(h);
 	fd = map_fd(h);
+	if (rc == 0 && h->atomic != NULL)
+		rc = atomic_claim(h, off, len);
 	if (rc == 0)
 		rc = fd >= 0 ? reserve(fd, off, len) : populate(h, off, len);
 	cancel_restore(state);
@@ -382,6 +440,11 @@ void map_give_back(struct fm_heap *h, uint64_t off, uint64_t len)
 	uint64_t frozen = frozen_part(h, off, len);
 	int state = cancel_disable();
 
+	if (h->atomic != NULL) {
+		atomic_give_back(h, off, len);
+		cancel_restore(state);
+		return;
+	}
 	/* The file is what somebody else may go back to. */
 	if (frozen > 0)
 		madvise(h->base + off, frozen, MADV_DONTNEED);
@@ -389,6 +452,26 @@ void map_give_back(struct fm_heap *h, uint64_t off, uint64_t len)
 	if (len > frozen && !h->borrowed)
 		punch(h, off + frozen, len - frozen);
 	cancel_restore(state);
+}
+
+void map_punch(int fd, uint64_t off, uint64_t len)
+{
+	fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len);
+}
+
+int map_zero(int fd, uint64_t off, uint64_t len)
+{
+	static const unsigned char zeroes[FM_PAGE_LEN];
+	uint64_t end = off + len;
+
+	if (fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, off, len) == 0)
+		return 0;
+	if (errno != EOPNOTSUPP && errno != ENOSYS)
+		return err_sys(errno, "zeroes in the file");
+	for (; off < end; off += FM_PAGE_LEN)
+		if (pwrite(fd, zeroes, sizeof(zeroes), off) != sizeof(zeroes))
+			return err_sys(errno, "zeroes in the file");
+	return 0;
 }
 
 int map_cut(int fd, uint64_t len)
@@ -479,6 +562,11 @@ void *map_anon_huge(size_t len)
 	if (mem != NULL)
 		madvise(mem, len, MADV_HUGEPAGE);
 	return mem;
+}
+
+void map_anon_clear(void *mem, size_t len)
+{
+	madvise(mem, len, MADV_DONTNEED);
 }
 
 void map_anon_free(void *mem, size_t len)

@@ -112,6 +112,43 @@ int pages_alloc(struct fm_heap *h, enum fm_extent_kind kind, unsigned cls,
 	return rc;
 }
 
+/* Both locks are held. */
+static int take_fresh(struct fm_heap *h, uint32_t npages, uint32_t *page)
+{
+	uint32_t from, start;
+	struct zone *z;
+	int rc;
+
+	rc = space_last_zone(h, npages, &z);
+	if (rc < 0)
+		return rc;
+	from = z->nreserved;
+	rc = space_extend(h, z, npages);
+	if (rc < 0)
+		return rc;
+	/* They have become one with what was free before them. */
+	start = z->nreserved - z->span[z->nreserved - 1];
+	extent_cut(h, z, start, from, npages);
+	*page = (z->index << PAGE_BITS) + from;
+	return 0;
+}
+
+int pages_alloc_fresh(struct fm_heap *h, uint32_t npages, uint64_t *off)
+{
+	uint32_t page = 0;
+	int rc;
+
+	pthread_mutex_lock(&h->space_lock);
+	pthread_mutex_lock(&h->page_lock);
+	rc = take_fresh(h, npages, &page);
+	note_peak(h);
+	pthread_mutex_unlock(&h->page_lock);
+	pthread_mutex_unlock(&h->space_lock);
+	if (rc == 0)
+		enter(h, FM_EXTENT_META, 0, page, npages, off);
+	return rc;
+}
+
 /* --- stocks of pages for slabs ------------------------------------------------------ */
 
 int pages_stock(struct fm_heap *h, uint32_t nslabs, bool grow, struct page_stock *stock)

@@ -164,7 +164,11 @@ static int judge(int fd, int flags, uint64_t size, struct fm_super_disk *super)
 	}
 	if (rc < 0)
 		return rc;
-	if (size < super->heap_end)
+	if (flags & FM_ATOMIC && (super->incompat & FM_INCOMPAT_ATOMIC) == 0)
+		return err_set(EINVAL, "it is a live pool, and stays one: only a new pool"
+			       " can be made atomic");
+	/* How long the heap of an atomic pool is its log may say. */
+	if (size < super->heap_end && (super->incompat & FM_INCOMPAT_ATOMIC) == 0)
 		return err_set(EUCLEAN, "the pool is cut short: %" PRIu64 " bytes of %"
 			       PRIu64, size, super->heap_end);
 	if (!(flags & FM_RDONLY) && (super->ro_compat & ~FM_RO_COMPAT_KNOWN) != 0)
@@ -210,7 +214,7 @@ static int stop_copying(int fd, uint64_t size)
 	return 0;
 }
 
-static int write_pool(int fd, uint64_t size, struct fm_super_disk *super)
+static int write_pool(int fd, uint64_t size, int flags, struct fm_super_disk *super)
 {
 	ssize_t n;
 	int rc;
@@ -219,7 +223,8 @@ static int write_pool(int fd, uint64_t size, struct fm_super_disk *super)
 	if (rc == 0)
 		rc = super_make(super);
 	if (rc == 0)
-		rc = map_reserve(fd, 0, FM_ZONE_DATA_OFF);
+		rc = flags & FM_ATOMIC ? atomic_format(fd, super) :
+					 map_reserve(fd, 0, FM_ZONE_DATA_OFF);
 	if (rc < 0)
 		goto shorten;
 	do
@@ -235,10 +240,10 @@ shorten:
 	return rc;
 }
 
-static int make_pool(int fd, const char *path, uint64_t size,
+static int make_pool(int fd, const char *path, uint64_t size, int flags,
 		     struct fm_super_disk *super)
 {
-	int rc = write_pool(fd, size, super);
+	int rc = write_pool(fd, size, flags, super);
 
 	if (rc < 0)
 		return rc;
@@ -334,7 +339,7 @@ static int settle_home(struct fm_heap *h, int flags)
 	if (!(flags & FM_FIXED) || h->super->home_addr != 0)
 		return 0;
 	__atomic_store_n(&h->super->home_addr, (uintptr_t)h->base, __ATOMIC_RELEASE);
-	return map_sync_part(h, 0, FM_PAGE_LEN);
+	return h->atomic != NULL ? 0 : map_sync_part(h, 0, FM_PAGE_LEN);
 }
 
 /*
@@ -386,18 +391,30 @@ static int start_writing(struct fm_heap *h, int flags)
 		into_open(h);
 		return 0;
 	}
-	rc = claim_space(h);
-	if (rc == 0)
-		rc = lock_sign(h->ino, &h->super->writer);
+	if (h->atomic != NULL) {
+		/* Without its space a commit may fail, but no store. */
+		rc = atomic_sign(h);
+	} else {
+		rc = claim_space(h);
+		if (rc == 0)
+			rc = lock_sign(h->ino, &h->super->writer);
+	}
 	if (rc == 0)
 		rc = settle_home(h, flags);
 	if (rc < 0)
 		return rc;
-	pagecache_advise(h);
+	if (h->atomic == NULL)
+		pagecache_advise(h);
 	settle_rootpage(h);
 	rc = legacy_open(h);
 	if (rc == 0)
 		into_open(h);
+	if (rc == 0 && h->atomic != NULL) {
+		atomic_settle(h);
+		/* The address must hold from the first pointer on that is stored. */
+		if (flags & FM_FIXED)
+			rc = atomic_commit(h);
+	}
 	return rc;
 }
 
@@ -426,25 +443,43 @@ static void unmap(struct fm_heap *h)
 	zone_close(h);
 	map_anon_free(h->slab, slabs_len(h));
 	map_close(h);
+	atomic_free(h->atomic);
+	h->atomic = NULL;
 	h->info.mem = NULL;
 }
 
 static int map_and_start(int fd, const char *path, int flags,
 			 const struct fm_super_disk *super, struct fm_heap **out)
 {
+	struct atomic *atomic = NULL;
 	struct fm_heap *h = NULL;
 	struct statx st;
 	int rc;
 
 	rc = look_at(fd, AT_STATX_DONT_SYNC, &st);
-	if (rc < 0)
+	if (rc == 0 && (super->incompat & FM_INCOMPAT_ATOMIC) != 0)
+		rc = atomic_load(fd, !(flags & FM_RDONLY), super, &atomic);
+	if (rc < 0) {
+		atomic_free(atomic);
 		return rc;
+	}
 	registry_lock();
 	rc = flags & FM_FIXED ? find_home(fd, flags, st.stx_size, super, &h) :
 				find_window(fd, flags, st.stx_size, super, &h);
+	if (rc < 0)
+		atomic_free(atomic);
 	if (rc == 0) {
 		h->dev = makedev(st.stx_dev_major, st.stx_dev_minor);
 		h->ino = st.stx_ino;
+		h->atomic = atomic;
+		if (atomic != NULL)
+			rc = atomic_map(h);
+		if (rc < 0) {
+			map_close(h);
+			atomic_free(atomic);
+			h->atomic = NULL;
+			goto out;
+		}
 		rc = start_heap(h, path, flags);
 		if (rc == 0) {
 			registry_add(h);
@@ -453,8 +488,23 @@ static int map_and_start(int fd, const char *path, int flags,
 			unmap(h);
 		}
 	}
+out:
 	registry_unlock();
 	return rc;
+}
+
+/* A reader of a live pool may do without the lock, if there is none to be had: only its
+ * end can be cut.  One of an atomic pool sees what a checkpoint writes. */
+static int share(int fd)
+{
+	struct fm_super_disk super;
+	size_t len;
+
+	if (read_super(fd, &super, &len) == 0 && super_check(&super) == 0 &&
+	    (super.incompat & FM_INCOMPAT_ATOMIC) != 0)
+		return lock_share_wait(fd);
+	lock_share(fd);
+	return 0;
 }
 
 static int open_pool(const char *path, int flags, bool *created, struct fm_heap **out)
@@ -472,7 +522,7 @@ static int open_pool(const char *path, int flags, bool *created, struct fm_heap 
 	if (rc == 0 && writable)
 		rc = lock_take(fd);
 	else if (rc == 0)
-		lock_share(fd);
+		rc = share(fd);
 	/* What was known before the lock may have changed. */
 	if (rc == 0)
 		rc = look_at(fd, AT_STATX_FORCE_SYNC, &st);
@@ -480,7 +530,7 @@ static int open_pool(const char *path, int flags, bool *created, struct fm_heap 
 		rc = judge(fd, flags, st.stx_size, &super);
 	*created = rc == 1;
 	if (rc == 1) {
-		rc = make_pool(fd, path, st.stx_size, &super);
+		rc = make_pool(fd, path, st.stx_size, flags, &super);
 		ours = made;
 	}
 	if (rc == 0)
@@ -509,7 +559,7 @@ int pool_make_scratch(int fd, const char *name, const char *dir, struct fm_heap 
 	struct fm_super_disk super;
 
 	registry_begin_open();
-	rc = write_pool(fd, 0, &super);
+	rc = write_pool(fd, 0, 0, &super);
 	if (rc == 0)
 		rc = map_and_start(fd, name, FM_SCRATCH, &super, out);
 	if (rc == 0)
@@ -522,17 +572,29 @@ int pool_make_scratch(int fd, const char *name, const char *dir, struct fm_heap 
 /* A pool that is mostly empty takes little space while nobody uses it. */
 #define CLOSED_SLACK 16u
 
+static uint64_t slack_at_close(const struct fm_heap *h)
+{
+	return 1 + (h->nbacked_pages - h->nfree_pages) / CLOSED_SLACK / FM_CHUNK_NPAGES;
+}
+
 void pool_close(struct fm_heap *h)
 {
 	int state = cancel_disable();
 
 	registry_lock();
 	registry_remove(h);
-	if (h->writable) {
+	if (h->writable && h->atomic != NULL) {
+		lane_close(h);
+		if (atomic_begin_close(h)) {
+			space_trim(h, slack_at_close(h));
+			space_shrink(h);
+			atomic_end_close(h);
+		}
+		atomic_unsign(h);
+	} else if (h->writable) {
 		lane_close(h);
 		memtool_ours(h->base, heap_end(h));
-		space_trim(h, 1 + (h->nbacked_pages - h->nfree_pages) / CLOSED_SLACK /
-					  FM_CHUNK_NPAGES);
+		space_trim(h, slack_at_close(h));
 		space_shrink(h);
 		lock_unsign(&h->super->writer);
 	}

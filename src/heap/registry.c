@@ -191,6 +191,8 @@ static void disown(struct fm_heap *h)
 		return;
 	h->forked = true;
 	h->writable = false;
+	if (h->atomic != NULL)
+		atomic_in_child(h);
 	map_close_fd(h);
 	/* Another thread may have been at the roots. */
 	pthread_mutex_init(&h->root_lock, NULL);
@@ -239,7 +241,9 @@ __attribute__((constructor)) static void watch_forks(void)
  * later destructors may still use them. */
 static void sign_off(struct fm_heap *h)
 {
-	if (h->writable)
+	if (h->writable && h->atomic != NULL)
+		atomic_at_exit(h);
+	else if (h->writable)
 		lock_unsign(&h->super->writer);
 }
 

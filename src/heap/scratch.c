@@ -120,7 +120,7 @@ int scratch_open(int fd, const char *name, const char *dir, struct fm_heap **out
 /* --- fork ----------------------------------------------------------------------------- */
 
 /* In the order that heap.h says. */
-static void lock_all(struct fm_heap *h)
+void heap_lock_all(struct fm_heap *h)
 {
 	unsigned cls;
 
@@ -134,7 +134,7 @@ static void lock_all(struct fm_heap *h)
 		pthread_mutex_lock(&h->loose[cls].lock);
 }
 
-static void unlock_all(struct fm_heap *h)
+void heap_unlock_all(struct fm_heap *h)
 {
 	unsigned cls;
 
@@ -161,13 +161,13 @@ static uint64_t end_of_frozen(const struct fm_heap *h)
  * nothing is half changed. */
 void scratch_before_fork(struct fm_heap *h)
 {
-	lock_all(h);
+	heap_lock_all(h);
 	h->torn = map_freeze(h, end_of_frozen(h)) < 0;
 }
 
 void scratch_after_fork(struct fm_heap *h)
 {
-	unlock_all(h);
+	heap_unlock_all(h);
 }
 
 /* There is no way to let fork(2) fail, and a child that goes on would store into its

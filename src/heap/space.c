@@ -12,6 +12,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "common/align.h"
@@ -54,8 +55,10 @@ static void undo_add(struct fm_heap *h, uint64_t off, uint64_t len)
 
 	if (from < off + len)
 		map_give_back(h, from, off + len - from);
-	/* The file of a scratch pool is as long as it can be. */
-	if (h->scratch_dir == NULL && fd >= 0 && map_file_len(h) > heap_end(h))
+	/* The file of a scratch pool is as long as it can be; that of an atomic pool may
+	 * have readers of an earlier commit. */
+	if (h->scratch_dir == NULL && h->atomic == NULL && fd >= 0 &&
+	    map_file_len(h) > heap_end(h))
 		map_cut(fd, heap_end(h));
 }
 
@@ -220,18 +223,14 @@ static int extend_by_steps(struct fm_heap *h, struct zone *z, uint32_t least)
 	return more > least ? space_extend(h, z, least) : rc;
 }
 
-/* A new, empty normal zone, of which nreserved pages have space. */
-static int add_zone(struct fm_heap *h, uint32_t nreserved)
+/* A new, empty normal zone, where there is none, of which nreserved pages have space. */
+static int add_zone_at(struct fm_heap *h, uint32_t index, uint32_t nreserved)
 {
 	struct fm_zone_disk disk = { .npages_reserved = nreserved };
 	uint64_t base, len = nreserved * FM_PAGE_LEN;
-	uint32_t index = 0;
 	struct zone *z;
 	int rc;
 
-	rc = zone_find_unused(h, 1, &index);
-	if (rc < 0)
-		return rc;
 	base = index * FM_ZONE_LEN;
 	rc = add_unlocked(h, base, len);
 	if (rc < 0)
@@ -252,6 +251,14 @@ static int add_zone(struct fm_heap *h, uint32_t nreserved)
 	return 0;
 }
 
+static int add_zone(struct fm_heap *h, uint32_t nreserved)
+{
+	uint32_t index = 0;
+	int rc = zone_find_unused(h, 1, &index);
+
+	return rc < 0 ? rc : add_zone_at(h, index, nreserved);
+}
+
 /* One that holds the run, by a step as well. */
 static int add_zone_by_steps(struct fm_heap *h, uint32_t npages, uint32_t align)
 {
@@ -263,6 +270,25 @@ static int add_zone_by_steps(struct fm_heap *h, uint32_t npages, uint32_t align)
 	n = n < least ? least : align_up(n, FM_CHUNK_NPAGES);
 	rc = add_zone(h, n);
 	return rc < 0 && n > least ? add_zone(h, least) : rc;
+}
+
+int space_last_zone(struct fm_heap *h, uint32_t npages, struct zone **z)
+{
+	uint32_t n = heap_nzones(h);
+	int rc;
+
+	*z = NULL;
+	if (zone_kind(h, n - 1) == FM_ZONE_NORMAL && zone_load(h, n - 1) == 0)
+		*z = h->zones[n - 1];
+	if (*z != NULL && npages <= FM_ZONE_NPAGES - (*z)->nreserved &&
+	    (n - 1) * FM_ZONE_LEN + (*z)->nreserved * FM_PAGE_LEN == heap_end(h))
+		return 0;
+	if (n >= h->map_len >> FM_ZONE_SHIFT)
+		return err_set(ENOMEM, "the pool's %" PRIu64 " bytes of address space"
+			       " are used up", h->map_len);
+	rc = add_zone_at(h, n, FM_CHUNK_NPAGES);
+	*z = h->zones[n];
+	return rc;
 }
 
 /* --- filling holes again --------------------------------------------------------- */
@@ -653,6 +679,10 @@ static void cut(struct fm_heap *h, int fd, uint32_t index, uint64_t end)
 	if (zone_kind(h, index) == FM_ZONE_NORMAL)
 		shorten(zone_header(h, index),
 			(end - index * FM_ZONE_LEN) >> FM_PAGE_SHIFT);
+	if (h->atomic != NULL) {	/* the rest is a commit's */
+		__atomic_store_n(&h->super->heap_end, end, __ATOMIC_RELEASE);
+		return;
+	}
 	if (map_sync_part(h, index * FM_ZONE_LEN, FM_PAGE_LEN) < 0)
 		return;
 	__atomic_store_n(&h->super->heap_end, end, __ATOMIC_RELEASE);

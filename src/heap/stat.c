@@ -71,14 +71,22 @@ int stat_heap(struct fm_heap *h, struct fm_stats *stats)
 
 int stat_file(int fd, struct fm_stats *stats)
 {
-	struct check c = { .read = inspect_read, .src = &fd, .fd = -1 };
+	struct inspect_view view;
+	struct check c = { .read = inspect_read, .src = &view, .fd = -1 };
 	int rc;
 
-	rc = inspect_read(&fd, 0, &c.super, sizeof(c.super));
-	if (rc == -EUCLEAN)
-		return err_set(EINVAL, "it is too short for a pool");
+	rc = inspect_open_view(&view, fd);
 	if (rc < 0)
-		return err_sys(-rc, "read");
-	rc = super_check(&c.super);
-	return rc == 0 ? run(&c, fd, stats) : rc;
+		return rc;
+	rc = inspect_read(&view, 0, &c.super, sizeof(c.super));
+	if (rc == -EUCLEAN)
+		rc = err_set(EINVAL, "it is too short for a pool");
+	else if (rc < 0)
+		rc = err_sys(-rc, "read");
+	else
+		rc = super_check(&c.super);
+	if (rc == 0)
+		rc = run(&c, fd, stats);
+	inspect_close_view(&view);
+	return rc;
 }

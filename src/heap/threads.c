@@ -389,6 +389,20 @@ void lane_close(struct fm_heap *h)
 	lane_drop_loose(h);
 }
 
+void lane_reset(struct fm_heap *h)
+{
+	struct lane *lane;
+	unsigned cls;
+	uint32_t i = 1;
+
+	while ((lane = next_lane(h, &i)) != NULL) {
+		lane_clear(h, lane, lane->number);
+		lane->remote = lane->taken ? 0 : LANE_CLOSED;
+	}
+	for (cls = 0; cls < SIZECLASS_N; cls++)
+		h->loose[cls].first = 0;
+}
+
 void lane_destroy(struct fm_heap *h)
 {
 	struct lane *lane;

@@ -175,13 +175,34 @@ int zone_open(struct fm_heap *h)
 	return rc;
 }
 
-void zone_close(struct fm_heap *h)
+static void forget_all(struct fm_heap *h)
 {
 	uint32_t i;
 
 	for (i = 0; i < FM_MAX_NZONES && h->nzones_loaded > 0; i++)
 		if (h->zones[i] != NULL)
 			zone_forget(h, h->zones[i]);
+}
+
+void zone_reset(struct fm_heap *h)
+{
+	forget_all(h);
+	h->load_next = heap_nzones(h);
+	memset(h->bins, 0, sizeof(h->bins));
+	memset(h->bins_used, 0, sizeof(h->bins_used));
+	memset(h->spare, 0, sizeof(h->spare));
+	h->nspare_zones = 0;
+	h->nfree_pages = 0;
+	h->nfree_chunks = 0;
+	h->nbacked_pages = 0;
+	h->npeak_pages = 0;
+	h->nhole_chunks = 0;
+	map_anon_clear(h->slab, (h->map_len >> FM_SLAB_SHIFT) * sizeof(*h->slab));
+}
+
+void zone_close(struct fm_heap *h)
+{
+	forget_all(h);
 	pthread_mutex_destroy(&h->page_lock);
 	pthread_mutex_destroy(&h->settle_lock);
 	pthread_mutex_destroy(&h->space_lock);

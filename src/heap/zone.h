@@ -116,6 +116,9 @@ uint32_t zone_npages_at(const struct zone *z, uint32_t p);
 int space_grow(struct fm_heap *h, uint32_t npages, uint32_t align);
 /* The same for `more` pages at the end of the zone. */
 int space_extend(struct fm_heap *h, struct zone *z, uint32_t more);
+/* The last zone, with room for npages pages behind the heap's end.  Both locks are held,
+ * as above. */
+int space_last_zone(struct fm_heap *h, uint32_t npages, struct zone **z);
 /* Get space for [off, off + len); space_lock is held. */
 int space_add(struct fm_heap *h, uint64_t off, uint64_t len);
 

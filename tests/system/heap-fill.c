@@ -6,6 +6,11 @@
  *   zeroes    make a pool of 16 MiB of blocks that hold zeroes
  *   refused   opening fails with ENOSPC; to read it works
  *   no-room   making it fails with ENOSPC, and leaves nothing
+ *   atomic    make an atomic pool of 8 MiB that is committed
+ *   full      of that one: a commit that needs space fails, memory is as it was,
+ *             rolling back works, and so do commits that need none
+ *   killed    the same, and then end without closing
+ *   space     the commit that failed works
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -155,6 +160,82 @@ static void no_room(const char *path)
 	NEED(access(path, F_OK) < 0);
 }
 
+#define ATOMIC_LEN (8u << 20)
+
+static void make_atomic(const char *path)
+{
+	open_pool(path, FM_CREATE | FM_ATOMIC);
+	NEED(fm_root_alloc(fi, "bytes", ATOMIC_LEN, "") != NULL);
+	NEED(fmalloc_close(fi) == 0);
+}
+
+static void check_bytes(const unsigned char *bytes, int with, const char *what)
+{
+	need(bytes[0] == with && memcmp(bytes, bytes + 1, ATOMIC_LEN - 1) == 0, what);
+}
+
+static void full(const char *path)
+{
+	unsigned char *bytes;
+	int i, was;
+
+	open_pool(path, FM_ATOMIC);
+	bytes = fm_root_get(fi, "bytes", "");
+	NEED(bytes != NULL);
+	was = bytes[0];
+	/* Longer than the log. */
+	memset(bytes, was + 1, ATOMIC_LEN);
+	for (i = 0; i < 3; i++) {
+		NEED(fmalloc_commit(fi) == -1 && errno == ENOSPC);
+		NEED(strstr(fm_errmsg(), "No space") != NULL);
+		check_bytes(bytes, was + 1, "memory is not as it was");
+	}
+	NEED(fmalloc_close(fi) == -1 && errno == ENOSPC);
+	NEED(fmalloc_rollback(fi) == 0);
+	check_bytes(bytes, was, "it is not the last commit");
+	/* These fit, again and again. */
+	for (i = 1; i <= 300; i++) {
+		memset(bytes + i * 20000, was + 1, 10000);
+		NEED(fmalloc_commit(fi) == 0);
+	}
+	for (i = 1; i <= 300; i++) {
+		memset(bytes + i * 20000, was, 10000);
+		NEED(fmalloc_commit(fi) == 0);
+	}
+	check_bytes(bytes, was, "it is not what was committed");
+}
+
+static void full_and_closed(const char *path)
+{
+	full(path);
+	NEED(fmalloc_close(fi) == 0);
+	NEED(fm_check(path) == 0);
+}
+
+static void full_and_killed(const char *path)
+{
+	full(path);
+	memset(fm_root_get(fi, "bytes", ""), 'x', 100);
+	_exit(0);
+}
+
+static void space(const char *path)
+{
+	unsigned char *bytes;
+	int was;
+
+	open_pool(path, 0);
+	bytes = fm_root_get(fi, "bytes", "");
+	was = bytes[0];
+	check_bytes(bytes, was, "it is not what was committed");
+	memset(bytes, was + 1, ATOMIC_LEN);
+	NEED(fmalloc_commit(fi) == 0);
+	NEED(fmalloc_close(fi) == 0);
+	NEED(fm_check(path) == 0);
+	open_pool(path, FM_RDONLY);
+	check_bytes(fm_root_get(fi, "bytes", ""), was + 1, "it was not committed");
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
@@ -163,6 +244,8 @@ int main(int argc, char **argv)
 	} verbs[] = {
 		{ "fill", fill }, { "rewrite", rewrite }, { "zeroes", zeroes },
 		{ "refused", refused }, { "no-room", no_room },
+		{ "atomic", make_atomic }, { "full", full_and_closed },
+		{ "killed", full_and_killed }, { "space", space },
 	};
 	unsigned i;
 

@@ -155,7 +155,7 @@ static void unknown_incompat(void)
 
 static void atomic_incompat(void)
 {
-	put64(SUPER(incompat), FM_INCOMPAT_ATOMIC);
+	put64(SUPER(incompat), FM_INCOMPAT_ATOMIC << 1);
 	seal();
 }
 

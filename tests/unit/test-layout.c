@@ -135,6 +135,21 @@ static void geometry_is_what_it_was(void **state)
 	assert_int_equal(FM_COMPAT_TINY, 1);
 	assert_int_equal(FM_RO_COMPAT_SECOND, 1);
 	assert_int_equal(FM_INCOMPAT_ATOMIC, 1);
+	assert_int_equal(FM_LOG_MAGIC, 0x474f4c46);
+	assert_int_equal(FM_RECORD_MAGIC, 0x54494d43);
+	assert_int_equal(FM_LOG_NPAGES_MIN, 64);
+	assert_int_equal(offsetof(struct fm_log_disk, next_off), 24);
+	assert_int_equal(offsetof(struct fm_log_disk, free_off), 32);
+	assert_int_equal(offsetof(struct fm_log_disk, lap), 512);
+	assert_int_equal(offsetof(struct fm_lap_disk, salt), 8);
+	assert_int_equal(offsetof(struct fm_lap_disk, seq), 16);
+	assert_int_equal(offsetof(struct fm_lap_disk, crc), 24);
+	assert_int_equal(offsetof(struct fm_record_disk, salt), 8);
+	assert_int_equal(offsetof(struct fm_record_disk, seq), 16);
+	assert_int_equal(offsetof(struct fm_record_disk, len), 24);
+	assert_int_equal(FM_RUN(8, 1), (UINT64_C(1) << 40) + 1);
+	assert_int_equal(FM_RUN_OFF(FM_RUN(4096, 5)), 4096);
+	assert_int_equal(FM_RUN_NWORDS(FM_RUN(4096, 5)), 5);
 }
 
 static void table_entries_are_packed_as_they_were(void **state)

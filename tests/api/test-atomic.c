@@ -1,0 +1,610 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Pools whose commits are all or nothing: what is there after commits, rollbacks,
+ * crashes of the program, and for readers. */
+#include <fmalloc.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include "scratch.h"
+
+#define NVALUES 100000u
+
+struct top {
+	uint64_t n;
+	FM_PTR(uint64_t) values;
+	FM_PTR(struct node) list;
+};
+
+struct node {
+	uint64_t value;
+	FM_PTR(struct node) next;
+	char pad[100];
+};
+
+static struct fm_info *open_new(void)
+{
+	bool created = false;
+	struct fm_info *fi = fmalloc_open(P, FM_CREATE | FM_ATOMIC, &created);
+
+	assert_non_null(fi);
+	assert_true(created);
+	fmalloc_set_target(fi);
+	return fi;
+}
+
+static struct fm_info *open_again(void)
+{
+	struct fm_info *fi = fmalloc_open(P, 0, NULL);
+
+	if (fi == NULL)
+		fail_msg("%s", fm_errmsg());
+	fmalloc_set_target(fi);
+	return fi;
+}
+
+static struct top *top_of(struct fm_info *fi)
+{
+	struct top *top = fm_root_get(fi, "top", "top");
+
+	assert_non_null(top);
+	return top;
+}
+
+static struct top *make_top(struct fm_info *fi)
+{
+	struct top *top = fm_root_alloc(fi, "top", sizeof(*top), "top");
+
+	assert_non_null(top);
+	return top;
+}
+
+static void add_node(struct top *top, uint64_t value)
+{
+	struct node *n = fmalloc(sizeof(*n));
+
+	assert_non_null(n);
+	n->value = value;
+	memset(n->pad, (int)value, sizeof(n->pad));
+	fm_set(n->next, fm_get(top->list));
+	fm_set(top->list, n);
+	top->n++;
+}
+
+/* The list is top->n nodes, with the values n - 1 ... 0. */
+static void check_list(const struct top *top, uint64_t n)
+{
+	const struct node *node = fm_get(top->list);
+
+	assert_int_equal(top->n, n);
+	for (; n > 0; n--, node = fm_get(node->next)) {
+		assert_non_null(node);
+		assert_int_equal(node->value, n - 1);
+		assert_int_equal((unsigned char)node->pad[99], (n - 1) % 256);
+		assert_int_equal(fmalloc_usable_size(node), 128);
+	}
+	assert_null(node);
+}
+
+static void good(void)
+{
+	if (fm_check(P) != 0)
+		fail_msg("%s", fm_errmsg());
+}
+
+/* --- one process -------------------------------------------------------------- */
+
+static void a_pool_is_atomic_for_good(void **state)
+{
+	struct fm_info *fi = open_new();
+	struct fm_info *live;
+
+	(void)state;
+	assert_int_equal(fmalloc_close(fi), 0);
+	good();
+	fi = open_again();
+	make_top(fi)->n = 1;
+	assert_int_equal(fmalloc_commit(fi), 0);
+	top_of(fi)->n = 2;
+	assert_int_equal(fmalloc_rollback(fi), 0);
+	assert_int_equal(top_of(fi)->n, 1);
+	assert_int_equal(fmalloc_close(fi), 0);
+	good();
+
+	live = fmalloc_open("live", FM_CREATE, NULL);
+	assert_non_null(live);
+	assert_int_equal(fmalloc_rollback(live), -1);
+	assert_int_equal(errno, EINVAL);
+	assert_int_equal(fm_begin(live), 0);
+	assert_int_equal(fm_end(live), 0);
+	assert_int_equal(fmalloc_close(live), 0);
+	assert_null(fmalloc_open("live", FM_CREATE | FM_ATOMIC, NULL));
+	assert_int_equal(errno, EINVAL);
+	assert_non_null(strstr(fm_errmsg(), "live pool"));
+}
+
+static void close_commits(void **state)
+{
+	struct fm_info *fi = open_new();
+	uint64_t i;
+
+	(void)state;
+	make_top(fi);
+	for (i = 0; i < 10000; i++)
+		add_node(top_of(fi), i);
+	assert_int_equal(fmalloc_close(fi), 0);
+	good();
+	fi = open_again();
+	check_list(top_of(fi), 10000);
+	assert_int_equal(fmalloc_close(fi), 0);
+	good();
+}
+
+static void rollback_undoes_all(void **state)
+{
+	struct fm_info *fi = open_new();
+	struct node *extra;
+	uint64_t i;
+
+	(void)state;
+	make_top(fi);
+	for (i = 0; i < 1000; i++)
+		add_node(top_of(fi), i);
+	assert_int_equal(fmalloc_commit(fi), 0);
+	check_list(top_of(fi), 1000);
+
+	/* Changes of what is old, new blocks, freed ones, growth. */
+	for (; i < 30000; i++)
+		add_node(top_of(fi), i);
+	assert_non_null(fmalloc(10 << 20));
+	assert_non_null(fmalloc(100 << 20));
+	for (i = 0; i < 500; i++) {
+		extra = fm_get(top_of(fi)->list);
+		fm_set(top_of(fi)->list, fm_get(extra->next));
+		ffree(extra);
+	}
+	assert_int_equal(fm_root_set(fi, "other", top_of(fi), ""), 0);
+	assert_int_equal(fmalloc_rollback(fi), 0);
+	check_list(top_of(fi), 1000);
+	assert_null(fm_root_get(fi, "other", NULL));
+	assert_int_equal(errno, ENOENT);
+
+	/* The heap goes on. */
+	for (i = 1000; i < 5000; i++)
+		add_node(top_of(fi), i);
+	check_list(top_of(fi), 5000);
+	assert_int_equal(fmalloc_commit(fi), 0);
+	assert_int_equal(fmalloc_rollback(fi), 0);
+	check_list(top_of(fi), 5000);
+	assert_int_equal(fmalloc_close(fi), 0);
+	good();
+	fi = open_again();
+	check_list(top_of(fi), 5000);
+	assert_int_equal(fmalloc_close(fi), 0);
+}
+
+/* Many commits, so that there are checkpoints, and the log grows. */
+static void values_after_many_commits(void **state)
+{
+	static uint64_t model[NVALUES];
+	struct fm_info *fi = open_new();
+	struct top *top = make_top(fi);
+	uint64_t *v, seed = 1, i, round;
+
+	(void)state;
+	v = fcalloc(NVALUES, sizeof(*v));
+	fm_set(top->values, v);
+	memset(model, 0, sizeof(model));
+	for (round = 0; round < 600; round++) {
+		uint64_t k = round % 10 == 0 ? 20000 : round % 7 == 0 ? 500 : 3;
+
+		for (i = 0; i < k; i++) {
+			uint64_t at = rnd(&seed) % NVALUES;
+
+			v[at] = model[at] = rnd(&seed);
+		}
+		assert_int_equal(fmalloc_commit(fi), 0);
+		if (round % 5 != 0)
+			continue;
+		for (i = 0; i < 100; i++)
+			v[rnd(&seed) % NVALUES] = 7;
+		assert_int_equal(fmalloc_rollback(fi), 0);
+		assert_memory_equal(v, model, sizeof(model));
+	}
+	assert_int_equal(fmalloc_close(fi), 0);
+	good();
+	fi = open_again();
+	assert_memory_equal(fm_get(top_of(fi)->values), model, sizeof(model));
+	assert_int_equal(fmalloc_close(fi), 0);
+}
+
+static void what_was_freed_is_given_back(void **state)
+{
+	struct fm_info *fi = open_new();
+	uint64_t before, i;
+	void *big[20];
+
+	(void)state;
+	make_top(fi);
+	for (i = 0; i < 100; i++)
+		add_node(top_of(fi), i);
+	for (i = 0; i < 20; i++) {
+		big[i] = fmalloc(4 << 20);
+		assert_non_null(big[i]);
+		memset(big[i], 1, 4 << 20);
+	}
+	assert_int_equal(fmalloc_commit(fi), 0);
+	before = file_size(P);
+	assert_true(before > 80 << 20);
+	for (i = 0; i < 20; i++)
+		ffree(big[i]);
+	assert_int_equal(fm_trim(fi), 0);
+	/* Not committed: they are all still there. */
+	assert_int_equal(fmalloc_rollback(fi), 0);
+	for (i = 0; i < 20; i++) {
+		unsigned char *mem = big[i];
+
+		assert_int_equal(mem[0], 1);
+		assert_int_equal(mem[(4 << 20) - 1], 1);
+		assert_int_equal(memcmp(mem, mem + 1, (4 << 20) - 1), 0);
+		ffree(mem);
+	}
+	assert_int_equal(fmalloc_close(fi), 0);
+	assert_true(file_size(P) < 8 << 20);
+	good();
+	fi = open_again();
+	check_list(top_of(fi), 100);
+	assert_int_equal(fmalloc_close(fi), 0);
+}
+
+/* --- crashes ------------------------------------------------------------------ */
+
+static void crash_after_commit(void *arg)
+{
+	struct fm_info *fi = fmalloc_open(P, FM_CREATE | FM_ATOMIC, NULL);
+	struct top *top;
+	uint64_t i;
+
+	child_check(fi != NULL);
+	fmalloc_set_target(fi);
+	top = fm_root_alloc(fi, "top", sizeof(*top), "top");
+	child_check(top != NULL);
+	for (i = top->n; i < *(uint64_t *)arg; i++)
+		add_node(top, i);
+	child_check(fmalloc_commit(fi) == 0);
+	for (; i < *(uint64_t *)arg + 5000; i++)
+		add_node(top, i);
+	child_check(fmalloc(50 << 20) != NULL);
+	kill(getpid(), SIGKILL);
+}
+
+static void a_crash_falls_back_to_the_last_commit(void **state)
+{
+	uint64_t n, sum;
+	struct fm_info *fi;
+
+	(void)state;
+	for (n = 1000; n < 50000; n += 7000) {
+		assert_true(
+			WIFSIGNALED(child_wait(child_start(crash_after_commit, &n))));
+		good();
+		sum = file_sum(P);
+		/* A reader sees it, and writes nothing. */
+		fi = fmalloc_open(P, FM_RDONLY, NULL);
+		assert_non_null(fi);
+		check_list(top_of(fi), n);
+		assert_int_equal(fmalloc_close(fi), 0);
+		assert_int_equal(file_sum(P), sum);
+		good();
+		fi = open_again();
+		check_list(top_of(fi), n);
+		assert_int_equal(fmalloc_rollback(fi), 0);
+		check_list(top_of(fi), n);
+		assert_int_equal(fmalloc_close(fi), 0);
+		good();
+	}
+}
+
+static void just_exit(void *arg)
+{
+	struct fm_info *fi = fmalloc_open(P, 0, NULL);
+
+	child_check(fi != NULL);
+	fmalloc_set_target(fi);
+	add_node(top_of(fi), top_of(fi)->n);
+	if (arg != NULL)
+		child_check(fm_begin(fi) == 0);
+	exit(0);
+}
+
+static void a_clean_exit_commits_but_not_in_a_bracket(void **state)
+{
+	struct fm_info *fi = open_new();
+
+	(void)state;
+	make_top(fi);
+	add_node(top_of(fi), 0);
+	assert_int_equal(fmalloc_close(fi), 0);
+	child_run(just_exit, NULL);
+	good();
+	fi = open_again();
+	check_list(top_of(fi), 2);
+	assert_int_equal(fmalloc_close(fi), 0);
+	child_run(just_exit, fi);
+	fi = open_again();
+	check_list(top_of(fi), 2);
+	assert_int_equal(fmalloc_close(fi), 0);
+}
+
+/* --- readers ------------------------------------------------------------------ */
+
+static void readers_see_one_commit(void **state)
+{
+	struct fm_info *fi = open_new(), *ro;
+	uint64_t i, round;
+
+	(void)state;
+	make_top(fi);
+	for (i = 0; i < 100; i++)
+		add_node(top_of(fi), i);
+	assert_int_equal(fmalloc_commit(fi), 0);
+	ro = fmalloc_open(P, FM_RDONLY, NULL);
+	assert_non_null(ro);
+	check_list(top_of(ro), 100);
+	for (round = 0; round < 20; round++) {
+		for (; i < 100 + (round + 1) * 2000; i++)
+			add_node(top_of(fi), i);
+		check_list(top_of(ro), 100 + round * 2000);
+		assert_int_equal(fmalloc_commit(fi), 0);
+		check_list(top_of(ro), 100 + round * 2000);
+		assert_int_equal(fm_refresh(ro), 0);
+		check_list(top_of(ro), i);
+	}
+	assert_int_equal(fm_refresh(fi), 0);
+	/* The writer goes, and what it could not bring home is still in the log. */
+	add_node(top_of(fi), i++);
+	assert_int_equal(fmalloc_close(fi), 0);
+	check_list(top_of(ro), i - 1);
+	assert_int_equal(fm_refresh(ro), 0);
+	check_list(top_of(ro), i);
+	fi = open_again();
+	check_list(top_of(fi), i);
+	add_node(top_of(fi), i++);
+	assert_int_equal(fmalloc_commit(fi), 0);
+	check_list(top_of(ro), i - 1);
+	assert_int_equal(fmalloc_close(ro), 0);
+	assert_int_equal(fmalloc_close(fi), 0);
+	good();
+	fi = open_again();
+	check_list(top_of(fi), i);
+	assert_int_equal(fmalloc_close(fi), 0);
+}
+
+/* --- fork --------------------------------------------------------------------- */
+
+static void in_child(void *arg)
+{
+	struct fm_info *fi = arg;
+	struct top *top = fm_root_get(fi, "top", "top");
+
+	child_check(top != NULL && top->n == 2);
+	child_check(fmalloc_commit(fi) == -1 && errno == EPERM);
+	child_check(fmalloc_rollback(fi) == -1 && errno == EPERM);
+	child_check(fm_begin(fi) == -1 && errno == EPERM);
+	child_check(fm_refresh(fi) == -1 && errno == EPERM);
+	child_check(fmalloc(10) == NULL && errno == EPERM);
+	top->n = 77; /* its own copy */
+	exit(0);
+}
+
+static void a_child_reads_and_cannot_commit(void **state)
+{
+	struct fm_info *fi = open_new();
+
+	(void)state;
+	make_top(fi);
+	add_node(top_of(fi), 0);
+	assert_int_equal(fmalloc_commit(fi), 0);
+	add_node(top_of(fi), 1);
+	child_run(in_child, fi);
+	check_list(top_of(fi), 2);
+	assert_int_equal(fmalloc_rollback(fi), 0);
+	check_list(top_of(fi), 1);
+	add_node(top_of(fi), 1);
+	assert_int_equal(fmalloc_commit(fi), 0);
+	assert_int_equal(fmalloc_close(fi), 0);
+	good();
+	fi = open_again();
+	check_list(top_of(fi), 2);
+	assert_int_equal(fmalloc_close(fi), 0);
+}
+
+/* --- threads ------------------------------------------------------------------ */
+
+#define NTHREADS 4u
+#define NACCOUNTS 5000u
+
+struct bank {
+	struct fm_info *fi;
+	uint64_t *account;
+	unsigned nrounds;
+	unsigned seed;
+};
+
+static const char *move(struct bank *bank)
+{
+	uint64_t seed = __atomic_add_fetch(&bank->seed, 1, __ATOMIC_RELAXED);
+	void *block = NULL;
+	unsigned i;
+
+	fmalloc_set_target(bank->fi);
+	for (i = 0; i < bank->nrounds; i++) {
+		uint64_t from = rnd(&seed) % NACCOUNTS, to = rnd(&seed) % NACCOUNTS;
+
+		if (fm_begin(bank->fi) != 0 || fm_begin(bank->fi) != 0)
+			return "fm_begin";
+		ffree(block);
+		block = fmalloc(rnd(&seed) % 300);
+		__atomic_sub_fetch(&bank->account[from], 5, __ATOMIC_RELAXED);
+		__atomic_add_fetch(&bank->account[to], 5, __ATOMIC_RELAXED);
+		if (i % 10 == 0 && (fmalloc_commit(bank->fi) != -1 || errno != EDEADLK))
+			return "commit in a bracket";
+		if (fm_end(bank->fi) != 0 || fm_end(bank->fi) != 0)
+			return "fm_end";
+		if (fm_end(bank->fi) != -1 || errno != EINVAL)
+			return "fm_end too much";
+		if (i % 20 == 0 && fmalloc_commit(bank->fi) != 0)
+			return "commit";
+	}
+	fm_begin(bank->fi);
+	ffree(block);
+	fm_end(bank->fi);
+	return NULL;
+}
+
+static void *move_money(void *arg)
+{
+	return (void *)move(arg);
+}
+
+static void check_sum(const uint64_t *account)
+{
+	uint64_t i, sum = 0;
+
+	for (i = 0; i < NACCOUNTS; i++)
+		sum += account[i];
+	assert_int_equal(sum, NACCOUNTS * 1000);
+}
+
+static void open_bank(struct bank *bank)
+{
+	struct fm_info *fi = open_new();
+	struct top *top = make_top(fi);
+	uint64_t i;
+
+	bank->fi = fi;
+	bank->account = fmalloc(NACCOUNTS * sizeof(uint64_t));
+	for (i = 0; i < NACCOUNTS; i++)
+		bank->account[i] = 1000;
+	fm_set(top->values, bank->account);
+	assert_int_equal(fmalloc_commit(fi), 0);
+}
+
+static void threads_commit_together(void **state)
+{
+	struct bank bank = { .nrounds = 2000 };
+	pthread_t thread[NTHREADS];
+	struct fm_info *ro;
+	void *words;
+	unsigned i;
+
+	(void)state;
+	open_bank(&bank);
+	for (i = 0; i < NTHREADS; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, move_money, &bank),
+				 0);
+	for (i = 0; i < 30; i++) {
+		ro = fmalloc_open(P, FM_RDONLY, NULL);
+		if (ro == NULL)
+			fail_msg("%s", fm_errmsg());
+		check_sum(fm_get(top_of(ro)->values));
+		assert_int_equal(fm_refresh(ro), 0);
+		check_sum(fm_get(top_of(ro)->values));
+		assert_int_equal(fmalloc_close(ro), 0);
+	}
+	for (i = 0; i < NTHREADS; i++) {
+		assert_int_equal(pthread_join(thread[i], &words), 0);
+		if (words != NULL)
+			fail_msg("%s: %s", (char *)words, fm_errmsg());
+	}
+	check_sum(bank.account);
+	assert_int_equal(fmalloc_close(bank.fi), 0);
+	good();
+}
+
+static void *end_in_a_bracket(void *arg)
+{
+	struct fm_info *fi = arg;
+
+	if (fm_begin(fi) != 0 || fm_begin(fi) != 0)
+		return (void *)"fm_begin";
+	return NULL;
+}
+
+static void a_thread_that_ends_stops_nobody(void **state)
+{
+	struct fm_info *fi = open_new();
+	pthread_t thread;
+	void *words;
+
+	(void)state;
+	make_top(fi);
+	assert_int_equal(pthread_create(&thread, NULL, end_in_a_bracket, fi), 0);
+	assert_int_equal(pthread_join(thread, &words), 0);
+	assert_null(words);
+	alarm(30);
+	assert_int_equal(fmalloc_commit(fi), 0);
+	assert_int_equal(fmalloc_close(fi), 0);
+	alarm(0);
+}
+
+static void bank_until_killed(void *arg)
+{
+	struct bank *bank = arg;
+	pthread_t thread[NTHREADS];
+	unsigned i;
+
+	bank->fi = fmalloc_open(P, 0, NULL);
+	child_check(bank->fi != NULL);
+	bank->account =
+		fm_get(((struct top *)fm_root_get(bank->fi, "top", "top"))->values);
+	bank->nrounds = 1000000;
+	for (i = 0; i < NTHREADS; i++)
+		child_check(pthread_create(&thread[i], NULL, move_money, bank) == 0);
+	for (;;)
+		pause();
+}
+
+static void killed_threads_leave_a_commit(void **state)
+{
+	unsigned nkills = getenv("KILLS") != NULL ? atoi(getenv("KILLS")) : 20, i;
+	struct bank bank = { .nrounds = 0 };
+	struct fm_info *fi;
+	pid_t pid;
+
+	(void)state;
+	open_bank(&bank);
+	assert_int_equal(fmalloc_close(bank.fi), 0);
+	for (i = 0; i < nkills; i++) {
+		bank.seed = i * 100;
+		pid = child_start(bank_until_killed, &bank);
+		usleep(5000 + i * 7919 % 40000);
+		kill(pid, SIGKILL);
+		child_wait(pid);
+		good();
+		fi = open_again();
+		check_sum(fm_get(top_of(fi)->values));
+		assert_int_equal(fmalloc_close(fi), 0);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		scratch_test(a_pool_is_atomic_for_good),
+		scratch_test(close_commits),
+		scratch_test(rollback_undoes_all),
+		scratch_test(values_after_many_commits),
+		scratch_test(what_was_freed_is_given_back),
+		scratch_test(a_crash_falls_back_to_the_last_commit),
+		scratch_test(a_clean_exit_commits_but_not_in_a_bracket),
+		scratch_test(readers_see_one_commit),
+		scratch_test(a_child_reads_and_cannot_commit),
+		scratch_test(threads_commit_together),
+		scratch_test(a_thread_that_ends_stops_nobody),
+		scratch_test(killed_threads_leave_a_commit),
+	};
+
+	return cmocka_run_group_tests_name("atomic", tests, NULL, NULL);
+}

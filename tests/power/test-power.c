@@ -1,0 +1,628 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Failures of power, simulated.  A program works on an atomic pool, and all that it
+ * does to the file is recorded.  Then the file is made what it could be if power had
+ * failed: at every operation, with all before it done; and before every sync, with any
+ * part of what was done since the sync before it, in sectors.  Each such file is
+ * opened, and must be the last commit that the program was told of, or the one that was
+ * under way.
+ *
+ * POWER_STATES=n: about so many in the case that tries the most.  POWER_SEED=n: another
+ * program.
+ */
+#include <config.h>
+
+#include <fmalloc.h>
+
+#include "power/recorder.h"
+#include "heap/layout.h"
+#include "scratch.h"
+
+#define SECTOR 512u
+#define NVALUES 4000u
+#define NCOMMITS_PLANTED 160u /* enough for checkpoints */
+#define STATE "state"         /* the file that is made */
+
+ssize_t __real_pwrite(int fd, const void *buf, size_t len, off_t off);
+int __real_ftruncate(int fd, off_t len);
+
+/* --- the program -------------------------------------------------------------- */
+
+struct node {
+	uint64_t value;
+	FM_PTR(struct node) next;
+	FM_PTR(unsigned char) block;
+	uint64_t block_len;
+};
+
+struct top {
+	uint64_t number; /* of the commit */
+	uint64_t n;
+	FM_PTR(struct node) list;
+	uint64_t value[NVALUES];
+};
+
+static uint64_t mix(uint64_t sum, uint64_t value)
+{
+	return (sum ^ value) * 0x100000001b3u + (sum >> 40);
+}
+
+static uint64_t sum_bytes(uint64_t sum, const unsigned char *p, uint64_t len)
+{
+	uint64_t word;
+
+	for (; len >= 8; len -= 8, p += 8) {
+		memcpy(&word, p, 8);
+		sum = mix(sum, word);
+	}
+	for (; len > 0; len--)
+		sum = mix(sum, *p++);
+	return sum;
+}
+
+/* All that the program has in the pool; 0: it has nothing. */
+static uint64_t sum_of(struct fm_info *fi)
+{
+	const struct top *top = fm_root_get(fi, "top", NULL);
+	const struct node *node;
+	uint64_t sum = 1, i = 0;
+
+	if (top == NULL)
+		return 0;
+	sum = mix(sum, top->number);
+	sum = sum_bytes(sum, (const unsigned char *)top->value, sizeof(top->value));
+	for (node = fm_get(top->list); node != NULL && i <= top->n; i++) {
+		if (fmalloc_usable_size(node) < sizeof(*node) ||
+		    fmalloc_usable_size(fm_get(node->block)) < node->block_len)
+			return 2;
+		sum = mix(sum, node->value);
+		sum = sum_bytes(sum, fm_get(node->block), node->block_len);
+		node = fm_get(node->next);
+	}
+	return i == top->n ? sum : 3;
+}
+
+#define MODELS_MAX 4096u
+
+struct program {
+	uint64_t seed;
+	uint64_t ncommits;          /* made so far */
+	uint64_t model[MODELS_MAX]; /* sums, by number; 0 is the new pool */
+	struct recording recording;
+};
+
+static void add_node(struct program *p, struct top *top, uint64_t len)
+{
+	struct node *node = fmalloc(sizeof(*node));
+	unsigned char *block = fmalloc(len);
+
+	assert_non_null(node);
+	assert_non_null(block);
+	memset(block, (int)rnd(&p->seed), len);
+	node->value = rnd(&p->seed);
+	node->block_len = len;
+	fm_set(node->block, block);
+	fm_set(node->next, fm_get(top->list));
+	fm_set(top->list, node);
+	top->n++;
+}
+
+static void remove_node(struct top *top)
+{
+	struct node *node = fm_get(top->list);
+
+	if (node == NULL)
+		return;
+	fm_set(top->list, fm_get(node->next));
+	ffree(fm_get(node->block));
+	ffree(node);
+	top->n--;
+}
+
+/* Change something. */
+static void work(struct program *p, struct fm_info *fi)
+{
+	struct top *top = fm_root_alloc(fi, "top", sizeof(*top), "top");
+	uint64_t k, i;
+
+	assert_non_null(top);
+	switch (rnd(&p->seed) % 8) {
+	case 0:
+		for (k = rnd(&p->seed) % 20; k > 0; k--)
+			add_node(p, top, rnd(&p->seed) % 2000);
+		break;
+	case 1:
+		for (k = rnd(&p->seed) % 20; k > 0; k--)
+			remove_node(top);
+		break;
+	case 2:
+		add_node(p, top, 20000 + rnd(&p->seed) % 50000);
+		break;
+	case 3: /* a long record */
+		for (i = 0; i < NVALUES; i++)
+			top->value[i] = rnd(&p->seed);
+		break;
+	case 4:
+		k = rnd(&p->seed) % NVALUES;
+		memset(&top->value[k], 0, (NVALUES - k) * 8);
+		break;
+	default:
+		for (k = rnd(&p->seed) % 10; k > 0; k--)
+			top->value[rnd(&p->seed) % NVALUES] = rnd(&p->seed);
+		break;
+	}
+}
+
+static void commit(struct program *p, struct fm_info *fi)
+{
+	struct top *top = fm_root_get(fi, "top", NULL);
+	uint64_t number = p->ncommits + 1;
+
+	assert_true(number < MODELS_MAX);
+	top->number = number;
+	p->model[number] = sum_of(fi);
+	recorder_note(OP_BEGIN, number);
+	if (fmalloc_commit(fi) != 0)
+		fail_msg("%s", fm_errmsg());
+	recorder_note(OP_ACK, number);
+	p->ncommits = number;
+}
+
+/* Closing commits nothing new, and makes a checkpoint. */
+static struct fm_info *reopen(struct fm_info *fi)
+{
+	assert_int_equal(fmalloc_close(fi), 0);
+	fi = fmalloc_open(P, 0, NULL);
+	assert_non_null(fi);
+	fmalloc_set_target(fi);
+	return fi;
+}
+
+static struct fm_info *open_pool(void)
+{
+	struct fm_info *fi = fmalloc_open(P, FM_CREATE | FM_ATOMIC, NULL);
+
+	assert_non_null(fi);
+	fmalloc_set_target(fi);
+	return fi;
+}
+
+static uint64_t inode_of(const char *path)
+{
+	struct stat st;
+
+	assert_int_equal(stat(path, &st), 0);
+	return st.st_ino;
+}
+
+static void run_program(struct program *p, unsigned ncommits)
+{
+	struct fm_info *fi = open_pool();
+	unsigned i;
+
+	/* Making it is not part of this. */
+	assert_int_equal(fmalloc_close(fi), 0);
+	file_copy(P, STATE);
+	recorder_start(inode_of(P), &p->recording);
+	fi = open_pool();
+	for (i = 0; i < ncommits; i++) {
+		work(p, fi);
+		if (rnd(&p->seed) % 10 == 0)
+			assert_int_equal(fmalloc_rollback(fi), 0);
+		work(p, fi);
+		commit(p, fi);
+		if (rnd(&p->seed) % 60 == 0)
+			fi = reopen(fi);
+	}
+	assert_int_equal(fmalloc_close(fi), 0);
+	recorder_stop();
+}
+
+/* --- files that could be ------------------------------------------------------ */
+
+/* The file as of the last sync, in memory; STATE is the same, but for what a trial
+ * did. */
+struct disk {
+	unsigned char *bytes;
+	uint64_t len, cap;
+	int fd;
+	uint64_t dirty_from, dirty_to; /* where STATE may differ */
+	uint64_t state_len;
+};
+
+static void disk_open(struct disk *d)
+{
+	memset(d, 0, sizeof(*d));
+	d->fd = open(STATE, O_RDWR | O_CLOEXEC);
+	assert_true(d->fd >= 0);
+	d->len = d->state_len = file_size(STATE);
+	d->cap = 64 << 20;
+	d->bytes = calloc(1, d->cap);
+	assert_non_null(d->bytes);
+	file_read(STATE, 0, d->bytes, d->len);
+	d->dirty_from = UINT64_MAX;
+}
+
+static void disk_close(struct disk *d)
+{
+	close(d->fd);
+	free(d->bytes);
+}
+
+static void touch(struct disk *d, uint64_t off, uint64_t end)
+{
+	if (off < d->dirty_from)
+		d->dirty_from = off;
+	if (end > d->dirty_to)
+		d->dirty_to = end;
+}
+
+/* Do a part of an operation to STATE. */
+static void state_write(struct disk *d, const unsigned char *data, uint64_t off,
+			uint64_t len)
+{
+	if (off >= d->state_len)
+		return;
+	if (len > d->state_len - off)
+		len = d->state_len - off;
+	assert_int_equal(__real_pwrite(d->fd, data, len, off), len);
+	touch(d, off, off + len);
+}
+
+static void state_zero(struct disk *d, uint64_t off, uint64_t len)
+{
+	static const unsigned char zeroes[1 << 16];
+	uint64_t n;
+
+	for (; len > 0; off += n, len -= n) {
+		n = len < sizeof(zeroes) ? len : sizeof(zeroes);
+		state_write(d, zeroes, off, n);
+	}
+}
+
+static void state_length(struct disk *d, uint64_t len)
+{
+	if (len == d->state_len)
+		return;
+	assert_int_equal(__real_ftruncate(d->fd, len), 0);
+	if (len < d->state_len)
+		touch(d, len, d->state_len);
+	else
+		touch(d, d->state_len, len);
+	d->state_len = len;
+}
+
+static void state_do(struct disk *d, const struct op *op)
+{
+	if (op->kind == OP_LENGTH)
+		state_length(d, op->len);
+	else if (op->kind == OP_ZERO)
+		state_zero(d, op->off, op->len);
+	if (op->kind != OP_WRITE)
+		return;
+	/* It makes the file longer, too. */
+	if (op->off + op->len > d->state_len)
+		state_length(d, op->off + op->len);
+	state_write(d, op->data, op->off, op->len);
+}
+
+/* Some sectors of a write. */
+static void state_do_part(struct disk *d, const struct op *op, uint64_t *seed,
+			  unsigned odds)
+{
+	uint64_t at, n;
+
+	for (at = 0; at < op->len; at += n) {
+		n = SECTOR - (op->off + at) % SECTOR;
+		if (n > op->len - at)
+			n = op->len - at;
+		if (rnd(seed) % 100 < odds)
+			state_write(d, op->data + at, op->off + at, n);
+	}
+}
+
+/* STATE is as of the last sync again. */
+static void state_restore(struct disk *d)
+{
+	uint64_t end = d->dirty_to < d->len ? d->dirty_to : d->len;
+
+	if (d->state_len != d->len)
+		assert_int_equal(__real_ftruncate(d->fd, d->len), 0);
+	d->state_len = d->len;
+	if (d->dirty_from < end)
+		assert_int_equal(__real_pwrite(d->fd, d->bytes + d->dirty_from,
+					       end - d->dirty_from, d->dirty_from),
+				 end - d->dirty_from);
+	d->dirty_from = UINT64_MAX;
+	d->dirty_to = 0;
+}
+
+/* STATE, which has had all operations, is as of the last sync now. */
+static void state_keep(struct disk *d)
+{
+	uint64_t end = d->dirty_to < d->state_len ? d->dirty_to : d->state_len;
+
+	assert_true(d->state_len <= d->cap);
+	if (d->dirty_from < end)
+		assert_int_equal(pread(d->fd, d->bytes + d->dirty_from,
+				       end - d->dirty_from, d->dirty_from),
+				 end - d->dirty_from);
+	d->len = d->state_len;
+	d->dirty_from = UINT64_MAX;
+	d->dirty_to = 0;
+}
+
+/* --- judging ------------------------------------------------------------------ */
+
+struct judge {
+	const struct program *p;
+	uint64_t acked, begun; /* commits */
+	uint64_t nstates, nwrong;
+	char first[1024]; /* what was wrong first */
+};
+
+static void wrong(struct judge *j, const char *what, const char *more)
+{
+	if (j->nwrong++ == 0)
+		snprintf(j->first, sizeof(j->first),
+			 "state %llu, after commit %llu of %llu:"
+			 " %s %.700s",
+			 (unsigned long long)j->nstates, (unsigned long long)j->acked,
+			 (unsigned long long)j->begun, what, more);
+}
+
+static bool is_right(const struct judge *j, uint64_t sum)
+{
+	return sum == j->p->model[j->acked] || sum == j->p->model[j->begun];
+}
+
+static void judge_state(struct judge *j)
+{
+	struct fm_info *fi = fmalloc_open(STATE, FM_RDONLY, NULL);
+
+	j->nstates++;
+	if (fi == NULL) {
+		wrong(j, "it does not open:", fm_errmsg());
+		return;
+	}
+	if (!is_right(j, sum_of(fi)))
+		wrong(j, "it is no commit", "");
+	fmalloc_close(fi);
+	if (j->nstates % 16 == 0 && fm_check(STATE) != 0)
+		wrong(j, "it is damaged:", fm_errmsg());
+}
+
+/* Opened for writing, too, and what that does is recorded. */
+static void judge_writer(struct judge *j, struct recording *r, uint64_t *sum)
+{
+	struct fm_info *fi;
+
+	recorder_start(inode_of(STATE), r);
+	fi = fmalloc_open(STATE, 0, NULL);
+	*sum = fi != NULL ? sum_of(fi) : 0;
+	if (fi == NULL)
+		wrong(j, "it does not open for writing:", fm_errmsg());
+	else if (!is_right(j, *sum))
+		wrong(j, "for a writer it is no commit", "");
+	if (fi != NULL && fmalloc_close(fi) != 0)
+		wrong(j, "it does not close:", fm_errmsg());
+	recorder_stop();
+	if (fi != NULL && fm_check(STATE) != 0)
+		wrong(j, "after a writer it is damaged:", fm_errmsg());
+}
+
+/* --- trying ------------------------------------------------------------------- */
+
+/* Operations [from, to) have not been synced: do any part of them.  What is about
+ * the file itself is in the journal of the file system, so of that a beginning is
+ * done. */
+static void do_some(struct disk *d, const struct recording *r, size_t from, size_t to,
+		    uint64_t *seed)
+{
+	static const unsigned all_odds[] = { 0, 3, 50, 90, 97, 100 };
+	unsigned odds = all_odds[rnd(seed) % 6], own = rnd(seed) % 3;
+	uint64_t nmeta = 0, m = 0;
+	size_t i;
+
+	for (i = from; i < to; i++)
+		nmeta += r->op[i].kind == OP_LENGTH || r->op[i].kind == OP_ZERO;
+	nmeta = own == 0 ? nmeta : rnd(seed) % (nmeta + 1);
+	for (i = from; i < to; i++)
+		if (r->op[i].kind == OP_WRITE)
+			state_do_part(d, &r->op[i], seed,
+				      own == 2 ? all_odds[rnd(seed) % 6] : odds);
+		else if ((r->op[i].kind == OP_LENGTH || r->op[i].kind == OP_ZERO) &&
+			 m++ < nmeta)
+			state_do(d, &r->op[i]);
+}
+
+/* What a recovery does, interrupted anywhere, must not change what is found. */
+static void try_recovery(struct judge *j, struct disk *d, uint64_t *seed)
+{
+	struct recording r;
+	struct program after = { .seed = 0 };
+	struct judge inner = { .p = &after };
+	uint64_t sum, len, i, at;
+	unsigned char *before;
+	size_t from = 0;
+
+	len = file_size(STATE);
+	before = malloc(len);
+	file_read(STATE, 0, before, len);
+	judge_writer(j, &r, &sum);
+	after.model[0] = sum;
+	for (at = 0; at < r.n; at++) {
+		if (r.op[at].kind == OP_SYNC)
+			from = at;
+		if (rnd(seed) % 4 != 0 && r.op[at].kind != OP_SYNC)
+			continue;
+		/* As it was before, what was synced, and a part of the rest. */
+		d->state_len = len;
+		assert_int_equal(__real_ftruncate(d->fd, len), 0);
+		assert_int_equal(__real_pwrite(d->fd, before, len, 0), len);
+		touch(d, 0, d->cap);
+		for (i = 0; i < from; i++)
+			state_do(d, &r.op[i]);
+		do_some(d, &r, from, at, seed);
+		judge_state(&inner);
+	}
+	j->nstates += inner.nstates;
+	if (inner.nwrong > 0)
+		wrong(j, "in a recovery:", inner.first);
+	d->state_len = UINT64_MAX; /* to be made anew */
+	touch(d, 0, d->cap);
+	recording_free(&r);
+	free(before);
+}
+
+/* All that could be between two syncs: operations [from, to). */
+static void try_interval(struct judge *j, struct disk *d, size_t from, size_t to,
+			 unsigned nparts, uint64_t *seed)
+{
+	const struct recording *r = &j->p->recording;
+	size_t i;
+
+	for (i = from; i < to; i++) {
+		if (r->op[i].kind == OP_BEGIN)
+			j->begun = r->op[i].off;
+		if (r->op[i].kind == OP_ACK)
+			j->acked = r->op[i].off;
+		state_do(d, &r->op[i]);
+		if (nparts > 0)
+			judge_state(j);
+	}
+	/* An acknowledgement without a sync holds for what follows it. */
+	for (i = 0; i < nparts && to > from; i++) {
+		state_restore(d);
+		do_some(d, r, from, to, seed);
+		judge_state(j);
+		if (rnd(seed) % 40 == 0)
+			try_recovery(j, d, seed);
+	}
+	state_restore(d);
+	for (i = from; i < to; i++)
+		state_do(d, &r->op[i]);
+	state_keep(d);
+}
+
+static void try_all(struct judge *j, unsigned nparts, uint64_t seed)
+{
+	const struct recording *r = &j->p->recording;
+	bool worth_it = planted == PLANT_NONE || planted == PLANT_NO_CHECKSUMS;
+	size_t from = 0, i;
+	struct disk d;
+
+	recorder_no_checksums = planted == PLANT_NO_CHECKSUMS;
+	disk_open(&d);
+	for (i = 0; i < r->n; i++) {
+		/* Where a sync was left out things may go wrong. */
+		worth_it = worth_it || r->op[i].kind == OP_LOST;
+		if (r->op[i].kind != OP_SYNC)
+			continue;
+		try_interval(j, &d, from, i, worth_it ? nparts : 0, &seed);
+		worth_it = planted == PLANT_NONE || planted == PLANT_NO_CHECKSUMS;
+		from = i + 1;
+	}
+	try_interval(j, &d, from, r->n, nparts, &seed);
+	disk_close(&d);
+	recorder_no_checksums = false;
+}
+
+static uint64_t env(const char *name, uint64_t otherwise)
+{
+	const char *value = getenv(name);
+
+	return value != NULL ? strtoull(value, NULL, 10) : otherwise;
+}
+
+static void run(struct judge *j, unsigned ncommits, uint64_t nstates)
+{
+	enum op_kind where = planted == PLANT_NONE || planted == PLANT_NO_CHECKSUMS
+				     ? OP_SYNC
+				     : OP_LOST;
+	static struct program p;
+	uint64_t nplaces = 1;
+	size_t i;
+
+	memset(&p, 0, sizeof(p));
+	p.seed = env("POWER_SEED", 1);
+	recorder_no_checksums = planted == PLANT_NO_CHECKSUMS;
+	run_program(&p, ncommits);
+	for (i = 0; i < p.recording.n; i++)
+		nplaces += p.recording.op[i].kind == where;
+	memset(j, 0, sizeof(*j));
+	j->p = &p;
+	nplaces = nstates / nplaces + 1;
+	try_all(j, planted != PLANT_NONE && nplaces < 12 ? 12 : nplaces, p.seed + 1);
+	recording_free(&p.recording);
+}
+
+/* --- cases -------------------------------------------------------------------- */
+
+static void any_failure_leaves_a_commit(void **state)
+{
+	struct judge j;
+
+	(void)state;
+	planted = PLANT_NONE;
+	run(&j, env("POWER_COMMITS", 120), env("POWER_STATES", 2500));
+	print_message("# %llu states\n", (unsigned long long)j.nstates);
+	if (j.nwrong > 0)
+		fail_msg("%llu wrong; %s", (unsigned long long)j.nwrong, j.first);
+}
+
+static void is_caught(enum plant bug)
+{
+	struct judge j;
+
+	planted = bug;
+	run(&j, NCOMMITS_PLANTED, 600);
+	planted = PLANT_NONE;
+	print_message("# %llu of %llu states wrong; %s\n", (unsigned long long)j.nwrong,
+		      (unsigned long long)j.nstates, j.first);
+	assert_true(j.nwrong > 0);
+}
+
+static void a_record_that_is_not_synced_is_caught(void **state)
+{
+	(void)state;
+	is_caught(PLANT_NO_SYNC_OF_RECORDS);
+}
+
+static void a_checkpoint_before_its_sync_is_caught(void **state)
+{
+	(void)state;
+	is_caught(PLANT_NO_SYNC_OF_HOME);
+}
+
+static void a_lap_that_is_not_synced_is_caught(void **state)
+{
+	(void)state;
+	is_caught(PLANT_NO_SYNC_OF_LAPS);
+}
+
+static void growth_that_is_not_synced_is_caught(void **state)
+{
+	(void)state;
+	is_caught(PLANT_NO_SYNC_OF_GROWTH);
+}
+
+static void a_record_without_checksum_is_caught(void **state)
+{
+	(void)state;
+	is_caught(PLANT_NO_CHECKSUMS);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		scratch_test(any_failure_leaves_a_commit),
+		scratch_test(a_record_that_is_not_synced_is_caught),
+		scratch_test(a_checkpoint_before_its_sync_is_caught),
+		scratch_test(a_lap_that_is_not_synced_is_caught),
+		scratch_test(growth_that_is_not_synced_is_caught),
+		scratch_test(a_record_without_checksum_is_caught),
+	};
+
+	return cmocka_run_group_tests_name("power", tests, NULL, NULL);
+}

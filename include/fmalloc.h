@@ -203,6 +203,8 @@ int fm_refresh(struct fm_info *fi);
  * this is for a program that knows it will need no more for a while.  Takes about
  * 30 us for each 64 MiB of the pool, and 50 us for each MiB given back.  Other threads
  * may go on; each is held up for a moment, and not at all if it does not use the pool.
+ * (Where the system forbids membarrier(2) it is only what the calling thread has at
+ * hand, and threads that ended.)
  * Returns 0, or -1 with errno EINVAL, EROFS, EPERM as fmalloc_commit().
  */
 int fm_trim(struct fm_info *fi);

@@ -241,14 +241,14 @@ static void *block(struct fm_heap *h, const char *func, size_t size, size_t alig
 }
 
 /* Let the thread's next calls take the short way. */
-static void warm_tcache(struct fm_heap *h)
+static void warm_tcache(struct fm_heap *h, bool to_free)
 {
 	uint64_t epoch = __atomic_load_n(&registry_epoch, __ATOMIC_ACQUIRE);
 	struct lane *lane;
 
 	if (h == NULL || !h->writable || h != registry_target() || memtool_active)
 		return;
-	lane = lane_get(h);
+	lane = to_free ? lane_get_to_free(h) : lane_get(h);
 	if (lane == NULL)
 		return;
 	/* Who wants the lane holds the lock from before a new epoch on. */
@@ -286,7 +286,7 @@ static __attribute__((noinline)) void *fmalloc_slow(size_t size)
 	struct fm_heap *h = registry_target();
 
 	if (size <= SIZECLASS_MAX && !tcache_warm())
-		warm_tcache(h);
+		warm_tcache(h, false);
 	return block(h, "fmalloc", size, 16);
 }
 
@@ -400,7 +400,7 @@ static __attribute__((noinline)) void ffree_slow(void *ptr)
 		if (rc == -EINVAL)
 			not_a_block(h, "ffree", off);
 		else if (!tcache_warm())
-			warm_tcache(h);
+			warm_tcache(h, true);
 	}
 	if (rc < 0)
 		__atomic_add_fetch(&nbad_frees, 1, __ATOMIC_RELAXED);

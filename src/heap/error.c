@@ -55,6 +55,11 @@ int err_in(int rc, const char *fmt, ...)
 	return rc;
 }
 
+void err_clear(void)
+{
+	words[0] = '\0';
+}
+
 const char *err_words(void)
 {
 	return words;

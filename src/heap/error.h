@@ -15,6 +15,9 @@ int err_sys(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3)))
 /* Put "words: " before the message; returns rc. */
 int err_in(int rc, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* What failed was no failure. */
+void err_clear(void);
+
 const char *err_words(void);
 
 #endif

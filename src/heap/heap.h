@@ -4,8 +4,8 @@
  *
  * Lock order, outermost first; each is a volatile mutex of this process:
  *   1. fm_heap.root_lock     named roots
- *   2. fm_heap.lane_lock     which thread has which lane
- *   3. fm_heap.intent_lock   the intent of threads without one of their own
+ *   2. fm_heap.intent_lock   the intent of threads without one of their own
+ *   3. fm_heap.lane_lock     which thread has which lane
  *   4. lane.lock             the slabs of a lane (threads.c); one at a time, but for
  *                            fork(2)
  *   (fm_heap.settle_lock has none inside, and is inside of none.)
@@ -132,6 +132,7 @@ struct fm_heap {
 				 * bit each */
 	uint32_t nspare_zones;	/* atomic */
 	bool grown;		/* since the last commit; atomic */
+	bool disk_full;		/* when space was last asked for */
 
 	pthread_mutex_t settle_lock;
 	uint64_t fresh_off;	/* what lies from here on came in large folios */
@@ -155,6 +156,7 @@ struct fm_heap {
 
 	pthread_mutex_t lane_lock;
 	struct lane *lane[SHARED_LANE + 1]; /* by number, from 1 on */
+	uint32_t nlanes_taken;	/* but for the shared one; atomic */
 	uint32_t nlanes;	/* made so far, but for the shared one; under lane_lock */
 
 	pthread_mutex_t intent_lock;
@@ -256,6 +258,10 @@ int map_sync_part(struct fm_heap *h, uint64_t off, uint64_t len);
 int map_reserve(int fd, uint64_t off, uint64_t len);
 /* The same of a pool's file. */
 int map_claim(struct fm_heap *h, uint64_t off, uint64_t len);
+/* -ENOSPC if the disk was full when space was last asked for, and still has less than len
+ * bytes; else 0.  To ask again takes milliseconds then: ext4 looks for some in its journal,
+ * and what it finds is to be given back. */
+int map_check_full(const struct fm_heap *h, uint64_t len);
 /* While the pool is being opened: list what has no space of [off, off + len); then
  * let it have space, all of it or, but for an error, none. */
 int map_find_holes(struct fm_heap *h, uint64_t off, uint64_t len, struct holes *holes);

@@ -499,9 +499,9 @@ static void forget_foreign(const struct fm_heap *h, struct lane *lane)
 }
 
 /* The lane that the calling thread is to use, locked; NULL: no memory for one. */
-static struct lane *begin(struct fm_heap *h)
+static struct lane *begin(struct fm_heap *h, bool to_free)
 {
-	struct lane *lane = lane_get(h);
+	struct lane *lane = to_free ? lane_get_to_free(h) : lane_get(h);
 
 	if (lane == NULL)
 		lane = lane_get_shared(h);
@@ -552,7 +552,7 @@ static void use_late(const struct fm_heap *h, struct lane_class *c, uint64_t off
 
 static int take_block(struct fm_heap *h, unsigned cls, bool grow, uint64_t *off)
 {
-	struct lane *lane = begin(h);
+	struct lane *lane = begin(h, false);
 	struct lane_class *c;
 	uint64_t next;
 	int rc = 0;
@@ -677,7 +677,7 @@ int lane_free(struct fm_heap *h, uint64_t off, uint64_t *done)
 		if (geometry == 0)
 			return -EINVAL;
 	}
-	lane = begin(h);
+	lane = begin(h, true);
 	if (lane == NULL)
 		return no_lane();
 	rc = free_locked(h, lane, off, sizeclass_geometry_class(geometry), done);

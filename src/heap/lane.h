@@ -48,7 +48,7 @@ struct lane {
 
 	/* For all but the short ways (see threads.c), and for whoever reclaims. */
 	pthread_mutex_t lock;
-	const uint32_t *inside;	/* tcache.inside of the thread; NULL: it never is */
+	const uint32_t *inside;	/* as tcache.inside of the thread; NULL: it never is */
 	bool stopped;		/* for a fork that is under way */
 	bool lost;		/* at the fork its thread could not be stopped */
 	bool active;		/* the lock was used; atomic */
@@ -67,7 +67,7 @@ struct lane {
  */
 struct tcache {
 	uint64_t epoch;
-	uint32_t inside;	/* 1: the thread may be in a short way; atomic */
+	uint32_t *inside;	/* to 1: the thread may be in a short way; atomic */
 	struct lane *lane;
 	unsigned char *base;
 	uint64_t len;		/* bytes from base that blocks may be in */
@@ -91,6 +91,8 @@ void lane_reset(struct fm_heap *h);
 /* The calling thread's lane of the pool; NULL: too many threads, or no memory, or
  * the thread is ending. */
 struct lane *lane_get(struct fm_heap *h);
+/* The same, and NULL for a thread that has allocated nothing and freed little. */
+struct lane *lane_get_to_free(struct fm_heap *h);
 /* The lane of such threads; NULL: no memory. */
 struct lane *lane_get_shared(struct fm_heap *h);
 
@@ -120,13 +122,13 @@ static inline void lane_in_use(struct lane *lane)
  * is for the compiler. */
 static inline void lane_enter(void)
 {
-	__atomic_store_n(&tcache.inside, 1, __ATOMIC_RELAXED);
+	__atomic_store_n(tcache.inside, 1, __ATOMIC_RELAXED);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
 static inline void lane_leave(void)
 {
-	__atomic_store_n(&tcache.inside, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(tcache.inside, 0, __ATOMIC_RELEASE);
 }
 
 /* --- lane.c: the slabs of a lane ----------------------------------------------------- */

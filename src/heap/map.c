@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -243,37 +244,55 @@ int map_sync(struct fm_heap *h)
 
 /* --- space ----------------------------------------------------------------------- */
 
-/* Whether the page reads as zeroes: then it may be a hole; or -errno. */
-static int page_is_zero(int fd, uint64_t off)
+/* Blocks of a file system may be shorter than pages, and so may holes. */
+static size_t piece_at(uint64_t off, uint64_t end)
 {
-	unsigned char page[FM_PAGE_LEN] = { 0 };
-
-	while (pread(fd, page, sizeof(page), off) < 0)
-		if (errno != EINTR)
-			return -errno;
-	return page[0] == 0 && memcmp(page, page + 1, sizeof(page) - 1) == 0;
+	return end - off < FM_PAGE_LEN ? end - off : FM_PAGE_LEN;
 }
 
-/* For file systems without fallocate(2).  Nobody stores into the pages that read
- * as zeroes meanwhile: they are new, or the pool is just being opened. */
+/* Read the piece of a page: 1 if it is all zeroes, so that it may be a hole, 0 if not,
+ * or -errno. */
+static int read_piece(int fd, uint64_t off, size_t len, unsigned char page[FM_PAGE_LEN])
+{
+	memset(page, 0, FM_PAGE_LEN);
+	while (pread(fd, page, len, off) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return page[0] == 0 && memcmp(page, page + 1, FM_PAGE_LEN - 1) == 0;
+}
+
+static int write_piece(int fd, uint64_t off, size_t len, const unsigned char *page)
+{
+	ssize_t n;
+
+	do
+		n = pwrite(fd, page, len, off);
+	while (n < 0 && errno == EINTR);
+	if (n != (ssize_t)len)
+		return n < 0 ? -errno : -ENOSPC;
+	return 0;
+}
+
+/* For file systems without fallocate(2).  What is not all zeroes has its space, unless
+ * blocks are shorter than pages.  Nobody stores there meanwhile: the pages are new, or
+ * the pool is just being opened. */
 static int reserve_by_zeroes(int fd, uint64_t off, uint64_t len)
 {
-	static const unsigned char zeroes[FM_PAGE_LEN];
 	uint64_t end = off + len;
-	ssize_t n;
+	unsigned char page[FM_PAGE_LEN];
+	struct stat st;
+	size_t piece;
 	int rc;
 
-	for (; off < end; off += FM_PAGE_LEN) {
-		rc = page_is_zero(fd, off);
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	for (; off < end; off += piece) {
+		piece = piece_at(off, end);
+		rc = read_piece(fd, off, piece, page);
+		if (rc == 1 || (rc == 0 && st.st_blksize < FM_PAGE_LEN))
+			rc = write_piece(fd, off, piece, page);
 		if (rc < 0)
 			return rc;
-		if (rc == 0)
-			continue;
-		do
-			n = pwrite(fd, zeroes, sizeof(zeroes), off);
-		while (n < 0 && errno == EINTR);
-		if (n != sizeof(zeroes))
-			return n < 0 ? -errno : -ENOSPC;
 	}
 	return 0;
 }
@@ -347,6 +366,17 @@ static uint64_t frozen_part(const struct fm_heap *h, uint64_t off, uint64_t len)
 	return h->frozen_len - off < len ? h->frozen_len - off : len;
 }
 
+int map_check_full(const struct fm_heap *h, uint64_t len)
+{
+	int fd = h->disk_full ? map_fd(h) : -1;
+	struct statvfs fs;
+
+	if (fd < 0 || fstatvfs(fd, &fs) < 0 ||
+	    len / fs.f_frsize <= (geteuid() == 0 ? fs.f_bfree : fs.f_bavail))
+		return 0;
+	return err_sys(ENOSPC, "reserve %" PRIu64 " bytes of space", len);
+}
+
 int map_claim(struct fm_heap *h, uint64_t off, uint64_t len)
 {
 	uint64_t frozen = frozen_part(h, off, len);
@@ -364,6 +394,7 @@ int map_claim(struct fm_heap *h, uint64_t off, uint64_t len)
 		rc = atomic_claim(h, off, len);
 	if (rc == 0)
 		rc = fd >= 0 ? reserve(fd, off, len) : populate(h, off, len);
+	h->disk_full = rc == -ENOSPC;
 	cancel_restore(state);
 	return rc;
 }
@@ -378,9 +409,10 @@ int map_find_holes(struct fm_heap *h, uint64_t off, uint64_t len, struct holes *
 static bool is_zero(int fd, const struct hole *hole)
 {
 	uint64_t off = hole->off, end = off + hole->len;
+	unsigned char page[FM_PAGE_LEN];
 
-	while (off < end && page_is_zero(fd, off) == 1)
-		off += FM_PAGE_LEN;
+	while (off < end && read_piece(fd, off, piece_at(off, end), page) == 1)
+		off += piece_at(off, end);
 	return off >= end;
 }
 

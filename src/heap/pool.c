@@ -142,6 +142,7 @@ static int read_super(int fd, struct fm_super_disk *super, size_t *len)
 /* 0: a pool; 1: nothing yet, to be made; else -errno with words. */
 static int judge(int fd, int flags, uint64_t size, struct fm_super_disk *super)
 {
+	struct statx st;
 	size_t len;
 	int rc, zero;
 
@@ -160,6 +161,7 @@ static int judge(int fd, int flags, uint64_t size, struct fm_super_disk *super)
 		if (!(flags & FM_CREATE) || flags & FM_RDONLY)
 			return err_set(EINVAL, "it is not a pool (%s)",
 				       size == 0 ? "it is empty" : "it is all zeroes");
+		err_clear();
 		return 1;
 	}
 	if (rc < 0)
@@ -167,6 +169,14 @@ static int judge(int fd, int flags, uint64_t size, struct fm_super_disk *super)
 	if (flags & FM_ATOMIC && (super->incompat & FM_INCOMPAT_ATOMIC) == 0)
 		return err_set(EINVAL, "it is a live pool, and stays one: only a new pool"
 			       " can be made atomic");
+	/* A writer that makes the file longer, and then the heap, may have done so since
+	 * the length was looked at. */
+	if (size < super->heap_end) {
+		rc = look_at(fd, AT_STATX_FORCE_SYNC, &st);
+		if (rc < 0)
+			return rc;
+		size = st.stx_size;
+	}
 	/* How long the heap of an atomic pool is its log may say. */
 	if (size < super->heap_end && (super->incompat & FM_INCOMPAT_ATOMIC) == 0)
 		return err_set(EUCLEAN, "the pool is cut short: %" PRIu64 " bytes of %"

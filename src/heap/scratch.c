@@ -125,8 +125,8 @@ void heap_lock_all(struct fm_heap *h)
 	unsigned cls;
 
 	pthread_mutex_lock(&h->root_lock);
-	pthread_mutex_lock(&h->lane_lock);
 	pthread_mutex_lock(&h->intent_lock);
+	pthread_mutex_lock(&h->lane_lock);
 	lanes_freeze(h);
 	pthread_mutex_lock(&h->space_lock);
 	pthread_mutex_lock(&h->page_lock);
@@ -143,8 +143,8 @@ void heap_unlock_all(struct fm_heap *h)
 	pthread_mutex_unlock(&h->page_lock);
 	pthread_mutex_unlock(&h->space_lock);
 	lanes_thaw(h);
-	pthread_mutex_unlock(&h->intent_lock);
 	pthread_mutex_unlock(&h->lane_lock);
+	pthread_mutex_unlock(&h->intent_lock);
 	pthread_mutex_unlock(&h->root_lock);
 }
 

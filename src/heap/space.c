@@ -70,6 +70,8 @@ int space_add(struct fm_heap *h, uint64_t off, uint64_t len)
 	/* What is last in the file now will not be. */
 	if (off > end)
 		rc = claim(h, end, align_up(end, FM_CHUNK_LEN));
+	if (rc == 0)
+		rc = map_check_full(h, len);
 	if (rc < 0)
 		return rc;
 	rc = claim(h, off, off + len);

@@ -23,7 +23,10 @@
 #include "heap/lane.h"
 #include "heap/memtool.h"
 
-__thread struct tcache tcache;
+/* Of threads without a lane. */
+static uint32_t nobody_inside;
+
+__thread struct tcache tcache = { .inside = &nobody_inside };
 
 /* The lanes that a thread has, by window. */
 struct lane_table {
@@ -31,6 +34,11 @@ struct lane_table {
 		uint64_t generation;
 		struct lane *lane;	/* NULL: none */
 	} of[FM_NWINDOWS];
+	/* 1: the thread may be in a short way; atomic.  Not in its tcache, whose memory
+	 * goes with the thread: one that comes here for the first time when its
+	 * destructors have run (the C library frees what it has for the stacks of others
+	 * then) ends without our knowing. */
+	uint32_t inside;
 };
 
 static __thread struct lane_table *own_lanes;
@@ -74,6 +82,9 @@ static struct lane *take_lane(struct fm_heap *h)
 	struct lane *lane = NULL;
 	uint32_t i;
 
+	/* Each look at a lane is one at memory that is not in the cache. */
+	if (__atomic_load_n(&h->nlanes_taken, __ATOMIC_RELAXED) >= SHARED_LANE - 1)
+		return NULL;
 	pthread_mutex_lock(&h->lane_lock);
 	for (i = 1; i <= h->nlanes && h->lane[i]->taken; i++)
 		;
@@ -84,8 +95,10 @@ static struct lane *take_lane(struct fm_heap *h)
 		if (lane != NULL)
 			__atomic_store_n(&h->nlanes, i, __ATOMIC_RELEASE);
 	}
-	if (lane != NULL)
-		hand_out(lane, &tcache.inside);
+	if (lane != NULL) {
+		hand_out(lane, &own_lanes->inside);
+		__atomic_add_fetch(&h->nlanes_taken, 1, __ATOMIC_RELAXED);
+	}
 	pthread_mutex_unlock(&h->lane_lock);
 	return lane;
 }
@@ -96,8 +109,10 @@ static bool make_table(void)
 	own_lanes = have_exit_key ? map_anon(sizeof(*own_lanes)) : NULL;
 	if (own_lanes == NULL)
 		return false;
-	if (pthread_setspecific(exit_key, own_lanes) == 0)
+	if (pthread_setspecific(exit_key, own_lanes) == 0) {
+		tcache.inside = &own_lanes->inside;
 		return true;
+	}
 	map_anon_free(own_lanes, sizeof(*own_lanes));
 	own_lanes = NULL;
 	return false;
@@ -124,6 +139,21 @@ struct lane *lane_get(struct fm_heap *h)
 	return lane;
 }
 
+/* So many blocks may a thread free before it has lanes: they would be lost with one that
+ * comes here when its destructors have run. */
+#define NFREED_WITHOUT 64u
+
+struct lane *lane_get_to_free(struct fm_heap *h)
+{
+	static __thread unsigned nfreed;
+
+	if (own_lanes == NULL && nfreed < NFREED_WITHOUT) {
+		nfreed++;
+		return NULL;
+	}
+	return lane_get(h);
+}
+
 struct lane *lane_get_shared(struct fm_heap *h)
 {
 	struct lane *lane;
@@ -147,6 +177,8 @@ static void give_up(struct fm_heap *h, struct lane *lane)
 	pthread_mutex_unlock(&lane->lock);
 	pthread_mutex_lock(&h->lane_lock);
 	lane->taken = false;
+	if (lane->number != SHARED_LANE)
+		__atomic_sub_fetch(&h->nlanes_taken, 1, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&h->lane_lock);
 }
 
@@ -159,6 +191,7 @@ static void at_thread_exit(void *arg)
 
 	registry_lock();
 	tcache.epoch = 0;
+	tcache.inside = &nobody_inside;
 	for (w = 0; w < FM_NWINDOWS; w++) {
 		h = registry_get(w, table->of[w].generation);
 		if (table->of[w].lane != NULL && h != NULL && h->writable)
@@ -181,9 +214,6 @@ __attribute__((constructor)) static void watch_threads(void)
  * thing, or it is forbidden. */
 static bool barrier_everywhere(void)
 {
-	/* Nobody is inside then. */
-	if (memtool_active)
-		return true;
 	if (syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0)
 		return true;
 	return errno == EPERM &&
@@ -191,6 +221,8 @@ static bool barrier_everywhere(void)
 		       0) == 0 &&
 	       syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0;
 }
+
+static bool no_barrier;	/* atomic */
 
 #define NYIELDS 100
 #define NNAPS 100
@@ -219,10 +251,18 @@ static bool stop(struct lane *lane)
 {
 	if (lane->lost)
 		return false;
-	if (lane->inside == NULL || lane->inside == &tcache.inside)
+	if (lane->inside == NULL ||
+	    (own_lanes != NULL && lane->inside == &own_lanes->inside))
 		return true;
+	if (memtool_active)	/* nobody ever is inside */
+		return true;
+	if (__atomic_load_n(&no_barrier, __ATOMIC_RELAXED))
+		return false;
 	registry_next_epoch();
-	return barrier_everywhere() && wait_outside(lane->inside);
+	if (barrier_everywhere())
+		return wait_outside(lane->inside);
+	__atomic_store_n(&no_barrier, true, __ATOMIC_RELAXED);
+	return false;
 }
 
 /* --- taking what is idle ------------------------------------------------------------- */
@@ -363,6 +403,8 @@ void lanes_in_child(struct fm_heap *h)
 		/* Its thread is not here, and what was its stack may be used anew. */
 		lane->inside = NULL;
 		lane->lost = !lane->stopped;
+		if (lane->taken && !lane->lost)
+			__atomic_sub_fetch(&h->nlanes_taken, 1, __ATOMIC_RELAXED);
 		lane->taken = lane->lost;
 	}
 }

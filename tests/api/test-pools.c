@@ -201,6 +201,7 @@ static void reader_sees_the_writer_grow(void **state)
 	int i;
 
 	(void)state;
+	assert_string_equal(fm_errmsg(), "");
 	assert_ptr_not_equal(rw->mem, ro->mem);
 	for (i = 0; i < 200; i++) {
 		p = fmalloc_in(rw, i % 10 == 0 ? 5 << 20 : 3000);
@@ -218,6 +219,37 @@ static void reader_sees_the_writer_grow(void **state)
 	assert_int_equal(((char *)ro->mem + off)[0], (char)199);
 	close_ok(ro);
 	close_ok(ro2);
+}
+
+static void grow_and_shrink(void *arg)
+{
+	struct fm_info *fi;
+	void *p;
+
+	(void)arg;
+	for (;;) {
+		fi = fmalloc_init(P, NULL);
+		child_check(fi != NULL);
+		p = fmalloc(3 << 20);
+		child_check(p != NULL);
+		ffree(p);
+		child_check(fmalloc_close(fi) == 0);
+	}
+}
+
+/* The length of the file and that of the heap are not read at the same moment. */
+static void readers_open_it_while_it_grows(void **state)
+{
+	pid_t writer;
+	int i;
+
+	(void)state;
+	close_ok(open_ok(P, FM_CREATE));
+	writer = child_start(grow_and_shrink, NULL);
+	for (i = 0; i < 3000; i++)
+		close_ok(open_ok(P, FM_RDONLY));
+	assert_int_equal(kill(writer, SIGKILL), 0);
+	assert_true(WIFSIGNALED(child_wait(writer)));
 }
 
 static void *free_block(void *block)
@@ -764,6 +796,7 @@ int main(void)
 		scratch_test(deleted_file_goes_on_until_closed),
 		scratch_test(closed_pool_is_einval),
 		scratch_test(reader_sees_the_writer_grow),
+		scratch_test(readers_open_it_while_it_grows),
 		scratch_test(reader_sees_what_another_thread_freed),
 		scratch_test(reader_may_change_nothing),
 		scratch_test(second_writer_is_ebusy),

@@ -3,6 +3,7 @@
  * heap-fill VERB POOL: use a pool on a disk that gets full, or is.
  *   fill      allocate and write until there is no space, free some, go on
  *   rewrite   write all that the pool has, twice, with a commit between
+ *   again     open and close it, nothing else
  *   zeroes    make a pool of 16 MiB of blocks that hold zeroes
  *   refused   opening fails with ENOSPC; to read it works
  *   no-room   making it fails with ENOSPC, and leaves nothing
@@ -135,6 +136,12 @@ static void rewrite(const char *path)
 	NEED(fmalloc_close(fi) == 0);
 }
 
+static void again(const char *path)
+{
+	open_pool(path, 0);
+	NEED(fmalloc_close(fi) == 0);
+}
+
 static void zeroes(const char *path)
 {
 	int i;
@@ -242,7 +249,8 @@ int main(int argc, char **argv)
 		const char *verb;
 		void (*fn)(const char *path);
 	} verbs[] = {
-		{ "fill", fill }, { "rewrite", rewrite }, { "zeroes", zeroes },
+		{ "fill", fill }, { "rewrite", rewrite }, { "again", again },
+		{ "zeroes", zeroes },
 		{ "refused", refused }, { "no-room", no_room },
 		{ "atomic", make_atomic }, { "full", full_and_closed },
 		{ "killed", full_and_killed }, { "space", space },

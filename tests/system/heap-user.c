@@ -9,6 +9,7 @@
  *   fork            neither of two processes sees what the other stores
  *   fork-threads    forking while other threads allocate
  *   fork-stdio      forking while other threads are in stdio
+ *   fork-detached   forking when threads that allocated nothing are gone
  *   fork-frees      a child gives back what its parent goes on behind
  *   fork-starved    a child asks for memory that it may not be able to have
  *   closed FILE     all descriptors are closed, FILE is opened, the heap grows
@@ -541,6 +542,36 @@ static int fork_stdio(void)
 	return 0;
 }
 
+static void *wait_for_all(void *barrier)
+{
+	pthread_barrier_wait(barrier);
+	return NULL;
+}
+
+/* More stacks than the C library keeps: a thread that ends frees what it has for those of
+ * others, when all destructors of its own have run. */
+static int fork_detached(void)
+{
+	enum { N = 40 };
+	pthread_barrier_t barrier;
+	pthread_attr_t detached;
+	pthread_t thread;
+	int i, round;
+
+	pthread_attr_init(&detached);
+	pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+	for (round = 0; round < 10; round++) {
+		NEED(pthread_barrier_init(&barrier, NULL, N + 1) == 0);
+		for (i = 0; i < N; i++)
+			NEED(pthread_create(&thread, &detached, wait_for_all,
+					    &barrier) == 0);
+		pthread_barrier_wait(&barrier);
+		usleep(50000);
+		fork_once(round);
+	}
+	return 0;
+}
+
 /* What lies behind the end that the heap had at the fork is the parent's. */
 static int fork_frees(void)
 {
@@ -781,6 +812,8 @@ int main(int argc, char **argv)
 		return fork_threads();
 	if (strcmp(verb, "fork-stdio") == 0)
 		return fork_stdio();
+	if (strcmp(verb, "fork-detached") == 0)
+		return fork_detached();
 	if (strcmp(verb, "fork-frees") == 0)
 		return fork_frees();
 	if (strcmp(verb, "fork-starved") == 0)

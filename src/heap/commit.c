@@ -15,6 +15,7 @@
 #include "heap/error.h"
 #include "heap/lane.h"
 #include "heap/lock.h"
+#include "heap/memtool.h"
 
 #define LOG_LEN_MIN (UINT64_C(1) << 20)
 #define LOG_LEN_MAX (UINT64_C(64) << 20)
@@ -407,6 +408,8 @@ static void forget_caches(struct fm_heap *h)
 	zone_reset(h);
 	into_settle(h);
 	registry_next_epoch();
+	/* What was freed since is there again. */
+	memtool_ours(h->base, heap_end(h));
 }
 
 static int rollback(struct fm_heap *h)

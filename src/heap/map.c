@@ -371,7 +371,8 @@ int map_check_full(const struct fm_heap *h, uint64_t len)
 	int fd = h->disk_full ? map_fd(h) : -1;
 	struct statvfs fs;
 
-	if (fd < 0 || fstatvfs(fd, &fs) < 0 ||
+	/* (One without a limit, as that of memfd_create(2), says that it has no blocks.) */
+	if (fd < 0 || fstatvfs(fd, &fs) < 0 || fs.f_blocks == 0 ||
 	    len / fs.f_frsize <= (geteuid() == 0 ? fs.f_bfree : fs.f_bavail))
 		return 0;
 	return err_sys(ENOSPC, "reserve %" PRIu64 " bytes of space", len);

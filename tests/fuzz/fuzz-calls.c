@@ -56,6 +56,7 @@ struct call {
 	size_t size, align;
 	const char *name, *type;
 	int rc, err;
+	bool has_words;		/* fm_errmsg() of the thread that made it */
 };
 
 static void perform(struct call *c)
@@ -106,6 +107,7 @@ static void perform(struct call *c)
 		break;
 	}
 	c->err = errno;
+	c->has_words = *fm_errmsg() != '\0';
 }
 
 /* Other threads do what they are given, a list of calls at a time. */
@@ -284,7 +286,7 @@ static void check_refused(const struct call *c)
 {
 	fuzz_check(c->err == ENOSPC || c->err == ENOMEM);
 	fuzz_check(disk_refused());
-	fuzz_check(*fm_errmsg() != '\0');
+	fuzz_check(c->has_words);
 }
 
 static bool afford(uint64_t len)

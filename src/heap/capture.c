@@ -36,7 +36,8 @@ static int reserve(struct atomic *a, uint64_t n)
 	mem = map_anon_sparse(cap * 8);
 	if (mem == NULL)
 		return err_sys(ENOMEM, "memory for what is to be committed");
-	memcpy(mem, a->record, a->nwords * 8);
+	if (a->nwords > 0)
+		memcpy(mem, a->record, a->nwords * 8);
 	map_anon_free(a->record, a->cap_words * 8);
 	a->record = mem;
 	a->cap_words = cap;

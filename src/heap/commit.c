@@ -218,6 +218,8 @@ static int capture(struct fm_heap *h)
 	int rc;
 
 	heap_lock_all(h);
+	/* It is read all over, freed blocks included, which look good from then on. */
+	memtool_ours(h->base, heap_end(h));
 	commit_move_punches(h, PUNCH_NEW, PUNCH_CAPTURED);
 	rc = capture_take(h);
 	if (h->atomic->captured_end > h->atomic->kept_end)
@@ -408,8 +410,6 @@ static void forget_caches(struct fm_heap *h)
 	zone_reset(h);
 	into_settle(h);
 	registry_next_epoch();
-	/* What was freed since is there again. */
-	memtool_ours(h->base, heap_end(h));
 }
 
 static int rollback(struct fm_heap *h)
@@ -421,6 +421,7 @@ static int rollback(struct fm_heap *h)
 		return err_set(EBADF, "the program has closed the file's descriptor");
 	gate_close(&a->gate);
 	heap_lock_all(h);
+	memtool_ours(h->base, heap_end(h));	/* what was freed since is there again */
 	rc = capture_undo(h);
 	if (rc == 0) {
 		forget_fresh(h);

@@ -221,7 +221,9 @@ static int capture(struct fm_heap *h)
 	/* It is read all over, freed blocks included, which look good from then on. */
 	memtool_ours(h->base, heap_end(h));
 	commit_move_punches(h, PUNCH_NEW, PUNCH_CAPTURED);
+	memtool_hush(true);	/* the program need not have set all of it */
 	rc = capture_take(h);
+	memtool_hush(false);
 	if (h->atomic->captured_end > h->atomic->kept_end)
 		h->atomic->kept_end = h->atomic->captured_end;
 	heap_unlock_all(h);

@@ -20,6 +20,7 @@
 #include "heap/dirty.h"
 #include "heap/error.h"
 #include "heap/layout.h"
+#include "heap/memtool.h"
 
 /* Older headers do not have these. */
 #define WP_ASYNC (UINT64_C(1) << 15)
@@ -192,6 +193,8 @@ static int find_by_scan(struct dirty *d, uint64_t off, uint64_t len, unsigned wh
 			continue;
 		if (n < 0)
 			return err_sys(errno, "PAGEMAP_SCAN");
+		/* Valgrind does not know what the kernel has stored. */
+		memtool_ours(region, n * sizeof(*region));
 		for (i = 0; i < n; i++) {
 			rc = fn(arg, region[i].start - (uintptr_t)d->base,
 				region[i].end - region[i].start);

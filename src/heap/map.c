@@ -289,7 +289,7 @@ static int reserve_by_zeroes(int fd, uint64_t off, uint64_t len)
 	for (; off < end; off += piece) {
 		piece = piece_at(off, end);
 		rc = read_piece(fd, off, piece, page);
-		if (rc == 1 || (rc == 0 && st.st_blksize < FM_PAGE_LEN))
+		if (rc == 1 || (rc == 0 && (uint64_t)st.st_blksize < FM_PAGE_LEN))
 			rc = write_piece(fd, off, piece, page);
 		if (rc < 0)
 			return rc;

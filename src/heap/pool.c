@@ -459,7 +459,7 @@ static void unmap(struct fm_heap *h)
 }
 
 static int map_and_start(int fd, const char *path, int flags,
-			 const struct fm_super_disk *super, struct fm_heap **out)
+			 struct fm_super_disk *super, struct fm_heap **out)
 {
 	struct atomic *atomic = NULL;
 	struct fm_heap *h = NULL;

@@ -264,7 +264,7 @@ int atomic_map(struct fm_heap *h)
 int atomic_sign(struct fm_heap *h)
 {
 	struct fm_writer_disk writer = { .pid = 0 };
-	int rc = lock_sign(h->fd, &writer);
+	int rc = lock_sign(h->ino, &writer);
 	ssize_t n;
 
 	if (rc < 0)

@@ -63,6 +63,25 @@ static void make_pool(unsigned ncommits)
 	child_run(make_records, &ncommits);
 }
 
+/* In the file itself, for whoever finds the lock free. */
+static void the_writer_is_named(void **state)
+{
+	struct fm_info *fi = fmalloc_open(P, FM_CREATE | FM_ATOMIC, NULL);
+	const uint64_t at = offsetof(struct fm_super_disk, writer);
+	struct fm_writer_disk writer;
+	struct stat st;
+
+	(void)state;
+	assert_non_null(fi);
+	file_read(P, at, &writer, sizeof(writer));
+	assert_int_equal(stat(P, &st), 0);
+	assert_int_equal(writer.pid, getpid());
+	assert_int_equal(writer.ino, st.st_ino);
+	assert_int_equal(fmalloc_close(fi), 0);
+	file_read(P, at, &writer, sizeof(writer));
+	assert_int_equal(writer.pid, 0);
+}
+
 /* What a reader finds: the number of the commit, or -1 with errno. */
 static int found(void)
 {
@@ -416,6 +435,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(checksums_by_instruction_are_those_by_table),
+		scratch_test(the_writer_is_named),
 		scratch_test(all_records_count),
 		scratch_test(the_first_bad_record_ends_the_log),
 		scratch_test(records_of_a_former_lap_do_not_count),

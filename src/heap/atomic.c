@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/align.h"
+#include "common/rw.h"
 #include "heap/atomic.h"
 #include "heap/error.h"
 #include "heap/inspect.h"
@@ -22,17 +23,14 @@ int atomic_format(int fd, struct fm_super_disk *super)
 	const uint64_t off = FM_ZONE_DATA_OFF, len = FM_LOG_NPAGES_MIN * FM_PAGE_LEN;
 	uint32_t entry = FM_EXTENT(FM_EXTENT_META, 0, FM_LOG_NPAGES_MIN);
 	uint64_t at = FM_ZONE_TABLE_OFF + FM_ZONE_HEAD_NPAGES * sizeof(entry);
-	ssize_t n;
 	int rc;
 
 	rc = map_reserve(fd, 0, off + len);
 	if (rc < 0)
 		return rc;
-	do
-		n = pwrite(fd, &entry, sizeof(entry), at);
-	while (n < 0 && errno == EINTR);
-	if (n != sizeof(entry))
-		return err_sys(n < 0 ? errno : ENOSPC, "write");
+	rc = write_at(fd, &entry, sizeof(entry), at);
+	if (rc < 0)
+		return err_sys(-rc, "write");
 	rc = log_make(fd, off, FM_LOG_NPAGES_MIN);
 	super->incompat |= FM_INCOMPAT_ATOMIC;
 	super_renew(super);
@@ -265,15 +263,12 @@ int atomic_sign(struct fm_heap *h)
 {
 	struct fm_writer_disk writer = { .pid = 0 };
 	int rc = lock_sign(h->ino, &writer);
-	ssize_t n;
 
 	if (rc < 0)
 		return rc;
-	do
-		n = pwrite(h->fd, &writer, sizeof(writer),
-			   offsetof(struct fm_super_disk, writer));
-	while (n < 0 && errno == EINTR);
-	return n == sizeof(writer) ? 0 : err_sys(n < 0 ? errno : ENOSPC, "write");
+	rc = write_at(h->fd, &writer, sizeof(writer),
+		      offsetof(struct fm_super_disk, writer));
+	return rc < 0 ? err_sys(-rc, "write") : 0;
 }
 
 void atomic_unsign(struct fm_heap *h)
@@ -284,8 +279,7 @@ void atomic_unsign(struct fm_heap *h)
 	int fd = map_fd(h);
 
 	if (fd >= 0)
-		while (pwrite(fd, &none, sizeof(none), at) < 0 && errno == EINTR)
-			;
+		write_at(fd, &none, sizeof(none), at);
 }
 
 /* --- brackets ----------------------------------------------------------------- */
@@ -480,7 +474,7 @@ static int reload(struct fm_heap *h)
 	struct fm_super_disk super;
 	int rc;
 
-	if (pread(h->fd, &super, sizeof(super), 0) != sizeof(super))
+	if (read_at(h->fd, &super, sizeof(super), 0) != sizeof(super))
 		return err_sys(EIO, "read");
 	rc = atomic_load(h->fd, false, &super, &fresh);
 	if (rc == 0)

@@ -16,6 +16,7 @@
 #endif
 
 #include "common/align.h"
+#include "common/rw.h"
 #include "heap/atomic.h"
 #include "heap/error.h"
 
@@ -262,16 +263,9 @@ static bool page_is_zero(const unsigned char *page)
 
 static int write_home(struct fm_heap *h, uint64_t off, uint64_t len)
 {
-	ssize_t n;
+	int rc = write_at(h->fd, h->base + off, len, off);
 
-	for (; len > 0; off += n, len -= n) {
-		n = pwrite(h->fd, h->base + off, len, off);
-		if (n < 0 && errno == EINTR)
-			n = 0;
-		else if (n <= 0)
-			return err_sys(n < 0 ? errno : ENOSPC, "write of new pages");
-	}
-	return 0;
+	return rc < 0 ? err_sys(-rc, "write of new pages") : 0;
 }
 
 /* Pages of zeroes are zero in the file, unless they were something else before. */

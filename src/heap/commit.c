@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/rw.h"
 #include "heap/atomic.h"
 #include "heap/error.h"
 #include "heap/lane.h"
@@ -56,35 +57,16 @@ void commit_end(struct atomic *a)
 	pthread_mutex_unlock(&a->lock);
 }
 
-static int sync_file(struct fm_heap *h)
-{
-	return fdatasync(h->fd) < 0 ? err_sys(errno, "fdatasync") : 0;
-}
-
 /* --- checkpoints -------------------------------------------------------------- */
-
-static int write_all(int fd, uint64_t off, const unsigned char *buf, uint64_t len)
-{
-	ssize_t n;
-
-	for (; len > 0; off += n, buf += n, len -= n) {
-		n = pwrite(fd, buf, len, off);
-		if (n < 0 && errno == EINTR)
-			n = 0;
-		else if (n <= 0)
-			return err_sys(n < 0 ? errno : ENOSPC, "write of a page");
-	}
-	return 0;
-}
 
 /* The super's page without what is not part of its contents. */
 static int write_first(int fd, const unsigned char *page)
 {
 	const uint64_t writer_at = offsetof(struct fm_super_disk, writer);
 	const uint64_t rest = writer_at + sizeof(struct fm_writer_disk);
-	int rc = write_all(fd, 0, page, writer_at);
+	int rc = write_at(fd, page, writer_at, 0);
 
-	return rc < 0 ? rc : write_all(fd, rest, page + rest, FM_PAGE_LEN - rest);
+	return rc < 0 ? rc : write_at(fd, page + rest, FM_PAGE_LEN - rest, rest);
 }
 
 static int write_chunk(struct atomic *a, int fd, uint64_t chunk)
@@ -100,9 +82,9 @@ static int write_chunk(struct atomic *a, int fd, uint64_t chunk)
 			off = (chunk << FM_CHUNK_SHIFT) +
 			      ((uint64_t)i << FM_PAGE_SHIFT);
 			rc = off == 0 ? write_first(fd, c->page[i])
-				      : write_all(fd, off, c->page[i], FM_PAGE_LEN);
+				      : write_at(fd, c->page[i], FM_PAGE_LEN, off);
 		}
-	return rc;
+	return rc < 0 ? err_sys(-rc, "write of a page") : 0;
 }
 
 static int write_overlay(struct atomic *a, int fd)
@@ -115,9 +97,7 @@ static int write_overlay(struct atomic *a, int fd)
 	     c = overlay_next_chunk(o, c + 1))
 		if (o->chunk[c]->nlogged > 0)
 			rc = write_chunk(a, fd, c);
-	if (rc == 0 && fdatasync(fd) < 0)
-		rc = err_sys(errno, "fdatasync");
-	return rc;
+	return rc == 0 ? log_sync(fd) : rc;
 }
 
 /* Readers are barred. */
@@ -295,7 +275,7 @@ static int append(struct fm_heap *h)
 	int rc = 0;
 
 	if (a->has_fresh)
-		rc = sync_file(h);
+		rc = log_sync(h->fd);
 	if (rc < 0)
 		return rc;
 	rc = log_ready(&a->log, h->fd);
@@ -304,7 +284,7 @@ static int append(struct fm_heap *h)
 	log_seal(&a->log, record, a->nwords - sizeof(*record) / 8);
 	rc = log_append(&a->log, h->fd, record);
 	if (rc == 0)
-		rc = sync_file(h);
+		rc = log_sync(h->fd);
 	if (rc == 0) {
 		log_accept(&a->log, record);
 		a->nlogged_bytes += record->len;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/rw.h"
 #include "heap/error.h"
 #include "heap/heap.h"
 #include "heap/inspect.h"
@@ -16,17 +17,6 @@
 
 /* Who looks after many pools must not be kept by one: 261,120 roots will do. */
 #define MAX_NPAGES 1024u
-
-/* Read len bytes, fewer only at the end of the file: the count or -errno. */
-static ssize_t read_at(int fd, void *buf, size_t len, uint64_t off)
-{
-	ssize_t n;
-
-	do
-		n = pread(fd, buf, len, off);
-	while (n < 0 && errno == EINTR);
-	return n < 0 ? -errno : n;
-}
 
 /* --- the last commit -------------------------------------------------------------- */
 

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "common/rw.h"
 #include "heap/error.h"
 #include "heap/heap.h"
 #include "heap/judge.h"
@@ -20,16 +21,14 @@ static int renew_super(struct fm_heap *h)
 {
 	struct fm_super_disk super = *h->super;
 	const size_t len = offsetof(struct fm_super_disk, heap_end);
-	ssize_t n;
+	int rc;
 
 	if (super.ro_compat & FM_RO_COMPAT_SECOND)
 		return 0;
 	super_renew(&super);
-	do
-		n = pwrite(h->fd, &super, len, 0);
-	while (n < 0 && errno == EINTR);
-	if (n != (ssize_t)len)
-		return err_sys(n < 0 ? errno : ENOSPC, "write");
+	rc = write_at(h->fd, &super, len, 0);
+	if (rc < 0)
+		return err_sys(-rc, "write");
 	return map_sync_part(h, 0, FM_PAGE_LEN);
 }
 

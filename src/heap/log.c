@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/crc32c.h"
+#include "common/rw.h"
 #include "heap/error.h"
 #include "heap/heap.h"
 #include "heap/judge.h"
@@ -29,37 +30,21 @@ static int bad(uint64_t off, const char *what)
 
 static int read_all(int fd, uint64_t off, void *buf, uint64_t len)
 {
-	unsigned char *p = buf;
-	ssize_t n;
+	ssize_t n = read_at(fd, buf, len, off);
 
-	for (; len > 0; off += n, p += n, len -= n) {
-		n = pread(fd, p, len, off);
-		if (n < 0 && errno == EINTR)
-			n = 0;
-		else if (n < 0)
-			return err_sys(errno, "read of the log");
-		else if (n == 0)
-			return bad(off, "the file ends here");
-	}
-	return 0;
+	if (n < 0)
+		return err_sys(-n, "read of the log");
+	return (uint64_t)n == len ? 0 : bad(off + n, "the file ends here");
 }
 
 static int write_all(int fd, uint64_t off, const void *buf, uint64_t len)
 {
-	const unsigned char *p = buf;
-	ssize_t n;
+	int rc = write_at(fd, buf, len, off);
 
-	for (; len > 0; off += n, p += n, len -= n) {
-		n = pwrite(fd, p, len, off);
-		if (n < 0 && errno == EINTR)
-			n = 0;
-		else if (n <= 0)
-			return err_sys(n < 0 ? errno : ENOSPC, "write of the log");
-	}
-	return 0;
+	return rc < 0 ? err_sys(-rc, "write of the log") : 0;
 }
 
-static int sync_file(int fd)
+int log_sync(int fd)
 {
 	return fdatasync(fd) < 0 ? err_sys(errno, "fdatasync") : 0;
 }
@@ -353,7 +338,7 @@ int log_next_lap(struct log *log, int fd)
 	log->lapsing = true;
 	rc = write_lap(fd, log->extent[0].off, slot, log->lap + 1, salt, log->seq);
 	if (rc == 0)
-		rc = sync_file(fd);
+		rc = log_sync(fd);
 	if (rc < 0)
 		return rc;
 	log->lapsing = false;
@@ -398,7 +383,7 @@ int log_make(int fd, uint64_t off, uint32_t npages)
 		rc = write_head(fd, &e, 0, 0);
 	if (rc == 0)
 		rc = write_lap(fd, off, 0, 1, salt, 1);
-	return rc == 0 ? sync_file(fd) : rc;
+	return rc == 0 ? log_sync(fd) : rc;
 }
 
 static int write_link(const struct log *log, int fd, uint32_t i, uint64_t next_off)
@@ -417,12 +402,12 @@ int log_grow(struct log *log, int fd, uint64_t off, uint32_t npages)
 	if (rc == 0)
 		rc = write_head(fd, &e, 0, 0);
 	if (rc == 0)
-		rc = sync_file(fd);
+		rc = log_sync(fd);
 	/* Killed before this there is no such extent. */
 	if (rc == 0)
 		rc = write_link(log, fd, log->nextents - 1, off);
 	if (rc == 0)
-		rc = sync_file(fd);
+		rc = log_sync(fd);
 	if (rc == 0)
 		add_extent(log, off, npages);
 	return rc;
@@ -455,7 +440,7 @@ int log_shrink(struct log *log, int fd)
 		log->len -= room_of(&log->extent[--log->nextents]);
 	log->free_off = free_off;
 	rc = write_head(fd, &log->extent[0], 0, free_off);
-	return rc == 0 ? sync_file(fd) : rc;
+	return rc == 0 ? log_sync(fd) : rc;
 }
 
 int log_freed(struct log *log, int fd)
@@ -467,7 +452,7 @@ int log_freed(struct log *log, int fd)
 	rc = write_head(fd, &log->extent[0], log->nextents > 1 ? log->extent[1].off : 0,
 			0);
 	if (rc == 0)
-		rc = sync_file(fd);
+		rc = log_sync(fd);
 	if (rc == 0)
 		log->free_off = 0;
 	return rc;

@@ -34,6 +34,9 @@ struct log {
 				 * would count */
 };
 
+/* Wait until all that was written to the file is on the disk. */
+int log_sync(int fd);
+
 /* Read the chain and the lap.  file_len: bytes of the file. */
 int log_open(struct log *log, int fd, uint64_t log_off, uint64_t file_len);
 void log_close(struct log *log);

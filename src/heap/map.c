@@ -25,6 +25,7 @@
 
 #include "common/align.h"
 #include "common/holes.h"
+#include "common/rw.h"
 #include "heap/error.h"
 #include "heap/heap.h"
 #include "heap/memtool.h"
@@ -254,23 +255,13 @@ static size_t piece_at(uint64_t off, uint64_t end)
  * or -errno. */
 static int read_piece(int fd, uint64_t off, size_t len, unsigned char page[FM_PAGE_LEN])
 {
-	memset(page, 0, FM_PAGE_LEN);
-	while (pread(fd, page, len, off) < 0)
-		if (errno != EINTR)
-			return -errno;
-	return page[0] == 0 && memcmp(page, page + 1, FM_PAGE_LEN - 1) == 0;
-}
-
-static int write_piece(int fd, uint64_t off, size_t len, const unsigned char *page)
-{
 	ssize_t n;
 
-	do
-		n = pwrite(fd, page, len, off);
-	while (n < 0 && errno == EINTR);
-	if (n != (ssize_t)len)
-		return n < 0 ? -errno : -ENOSPC;
-	return 0;
+	memset(page, 0, FM_PAGE_LEN);
+	n = read_at(fd, page, len, off);
+	if (n < 0)
+		return n;
+	return page[0] == 0 && memcmp(page, page + 1, FM_PAGE_LEN - 1) == 0;
 }
 
 /* For file systems without fallocate(2).  What is not all zeroes has its space, unless
@@ -290,7 +281,7 @@ static int reserve_by_zeroes(int fd, uint64_t off, uint64_t len)
 		piece = piece_at(off, end);
 		rc = read_piece(fd, off, piece, page);
 		if (rc == 1 || (rc == 0 && (uint64_t)st.st_blksize < FM_PAGE_LEN))
-			rc = write_piece(fd, off, piece, page);
+			rc = write_at(fd, page, piece, off);
 		if (rc < 0)
 			return rc;
 	}
@@ -426,8 +417,7 @@ static void undo_fill(struct fm_heap *h, const struct holes *holes, size_t n,
 
 	for (i = 0; i < n; i++)
 		if (holes->hole[i].sure && is_zero(h->fd, &holes->hole[i]))
-			fallocate(h->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-				  holes->hole[i].off, holes->hole[i].len);
+			map_punch(h->fd, holes->hole[i].off, holes->hole[i].len);
 	if (map_file_len(h) > file_len)
 		map_cut(h->fd, file_len);
 }
@@ -465,7 +455,7 @@ static void punch(struct fm_heap *h, uint64_t off, uint64_t len)
 		return;
 	fd = map_fd(h);
 	if (fd >= 0)
-		fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len);
+		map_punch(fd, off, len);
 }
 
 void map_give_back(struct fm_heap *h, uint64_t off, uint64_t len)
@@ -496,15 +486,15 @@ int map_zero(int fd, uint64_t off, uint64_t len)
 {
 	static const unsigned char zeroes[FM_PAGE_LEN];
 	uint64_t end = off + len;
+	int rc = 0;
 
 	if (fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, off, len) == 0)
 		return 0;
 	if (errno != EOPNOTSUPP && errno != ENOSYS)
 		return err_sys(errno, "zeroes in the file");
-	for (; off < end; off += FM_PAGE_LEN)
-		if (pwrite(fd, zeroes, sizeof(zeroes), off) != sizeof(zeroes))
-			return err_sys(errno, "zeroes in the file");
-	return 0;
+	for (; off < end && rc == 0; off += FM_PAGE_LEN)
+		rc = write_at(fd, zeroes, sizeof(zeroes), off);
+	return rc < 0 ? err_sys(-rc, "zeroes in the file") : 0;
 }
 
 int map_cut(int fd, uint64_t len)

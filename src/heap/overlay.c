@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/align.h"
+#include "common/rw.h"
 #include "heap/error.h"
 #include "heap/heap.h"
 #include "heap/overlay.h"
@@ -128,13 +129,10 @@ static struct overlay_chunk *take_chunk(struct overlay *o, uint64_t n)
 /* What is behind the end of the file is zero. */
 static int fetch(int fd, uint64_t off, unsigned char *page)
 {
-	ssize_t n;
+	ssize_t n = read_at(fd, page, FM_PAGE_LEN, off);
 
-	do
-		n = pread(fd, page, FM_PAGE_LEN, off);
-	while (n < 0 && errno == EINTR);
 	if (n < 0)
-		return err_sys(errno, "read at offset %llu", (unsigned long long)off);
+		return err_sys(-n, "read at offset %llu", (unsigned long long)off);
 	memset(page + n, 0, FM_PAGE_LEN - n);
 	return 0;
 }
@@ -292,12 +290,9 @@ static uint64_t file_part(const struct overlay *o, uint64_t off, uint64_t len)
 
 static int read_file(int fd, uint64_t off, void *buf, uint64_t len)
 {
-	ssize_t n;
+	ssize_t n = read_at(fd, buf, len, off);
 
-	do
-		n = pread(fd, buf, len, off);
-	while (n < 0 && errno == EINTR);
-	return n == (ssize_t)len ? 0 : n < 0 ? -errno : -EUCLEAN;
+	return n == (ssize_t)len ? 0 : n < 0 ? n : -EUCLEAN;
 }
 
 int overlay_read(const struct overlay *o, int fd, uint64_t off, void *buf, uint64_t len)

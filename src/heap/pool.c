@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "common/nocow.h"
+#include "common/rw.h"
 #include "heap/error.h"
 #include "heap/heap.h"
 #include "heap/lane.h"
@@ -130,11 +131,9 @@ static int read_super(int fd, struct fm_super_disk *super, size_t *len)
 	ssize_t n;
 
 	memset(super, 0, sizeof(*super));
-	do
-		n = pread(fd, super, sizeof(*super), 0);
-	while (n < 0 && errno == EINTR);
+	n = read_at(fd, super, sizeof(*super), 0);
 	if (n < 0)
-		return err_sys(errno, "read");
+		return err_sys(-n, "read");
 	*len = n;
 	return 0;
 }
@@ -226,7 +225,6 @@ static int stop_copying(int fd, uint64_t size)
 
 static int write_pool(int fd, uint64_t size, int flags, struct fm_super_disk *super)
 {
-	ssize_t n;
 	int rc;
 
 	rc = stop_copying(fd, size);
@@ -235,17 +233,12 @@ static int write_pool(int fd, uint64_t size, int flags, struct fm_super_disk *su
 	if (rc == 0)
 		rc = flags & FM_ATOMIC ? atomic_format(fd, super) :
 					 map_reserve(fd, 0, FM_ZONE_DATA_OFF);
-	if (rc < 0)
-		goto shorten;
-	do
-		n = pwrite(fd, super, sizeof(*super), 0);
-	while (n < 0 && errno == EINTR);
-	if (n == sizeof(*super))
-		return 0;
-	rc = err_sys(n < 0 ? errno : ENOSPC, "write");
-
-shorten:
-	if (size < FM_ZONE_DATA_OFF && ftruncate(fd, size) < 0)
+	if (rc == 0) {
+		rc = write_at(fd, super, sizeof(*super), 0);
+		if (rc < 0)
+			err_sys(-rc, "write");
+	}
+	if (rc < 0 && size < FM_ZONE_DATA_OFF && ftruncate(fd, size) < 0)
 		return rc;	/* longer, but still nothing but zeroes */
 	return rc;
 }

@@ -117,7 +117,7 @@ static int recover(struct atomic *a, int fd, uint64_t file_len,
 	rc = commit_write_back(a, fd);
 	if (rc == 0 && file_len > super->heap_end && map_cut(fd, super->heap_end) == 0)
 		a->stale_end = 0;
-	lock_admit_readers(fd);
+	lock_unshare(fd);
 	/* It will have to be done some time, but may wait. */
 	return rc == -ENOSPC || rc == -EDQUOT ? 0 : rc;
 }

@@ -152,7 +152,7 @@ int commit_checkpoint(struct fm_heap *h)
 	if (rc == 0)
 		move_punches(h, PUNCH_COMMITTED, PUNCH_NONE);
 	if (!a->barred)
-		lock_admit_readers(h->fd);
+		lock_unshare(h->fd);
 	return rc;
 }
 

@@ -21,26 +21,11 @@
 #include "heap/error.h"
 #include "heap/layout.h"
 #include "heap/memtool.h"
+#include "heap/pagemap.h"
 
 /* Older headers do not have these. */
 #define WP_ASYNC (UINT64_C(1) << 15)
 #define USER_MODE_ONLY 1
-
-struct page_region {
-	uint64_t start, end, categories;
-};
-
-struct pagemap_scan {
-	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
-	uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
-};
-
-#define SCAN_PAGEMAP _IOWR('f', 16, struct pagemap_scan)
-#define SCAN_PROTECT (UINT64_C(1) << 0)
-#define CATEGORY_WRITTEN (UINT64_C(1) << 1)
-#define CATEGORY_FILE (UINT64_C(1) << 2)
-#define CATEGORY_PRESENT (UINT64_C(1) << 3)
-#define CATEGORY_SWAPPED (UINT64_C(1) << 4)
 
 /* Bits of an entry of /proc/self/pagemap. */
 #define ENTRY_FILE (UINT64_C(1) << 61)

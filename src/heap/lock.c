@@ -235,11 +235,6 @@ int lock_bar_readers(int fd)
 	return lock_op(fd, READERS_LOCK_OFF, F_WRLCK);
 }
 
-void lock_admit_readers(int fd)
-{
-	lock_op(fd, READERS_LOCK_OFF, F_UNLCK);
-}
-
 int lock_sign(uint64_t ino, struct fm_writer_disk *writer)
 {
 	struct fm_writer_disk w = { .pid = getpid(), .ino = ino };

@@ -25,11 +25,11 @@ void lock_share(int fd);
 /* The same, but it must be had: 0, or -EBUSY if a writer does not let go of it.  (Where
  * there are no locks it is had.) */
 int lock_share_wait(int fd);
-void lock_unshare(int fd);
 /* A writer that is about to cut the file: 0 if there are no readers, and none
  * comes until the description is closed; or -errno. */
 int lock_bar_readers(int fd);
-void lock_admit_readers(int fd);
+/* Of either: give it up. */
+void lock_unshare(int fd);
 
 /* Enter this process as the writer of the file with this inode number; or nobody. */
 int lock_sign(uint64_t ino, struct fm_writer_disk *writer);

@@ -18,6 +18,7 @@
 
 #include "common/align.h"
 #include "heap/heap.h"
+#include "heap/pagemap.h"
 
 #ifndef MADV_COLD
 #define MADV_COLD 20
@@ -72,19 +73,6 @@ static void settle_fresh(struct fm_heap *h, uint64_t end)
 	for (; off < end; off += step)
 		split_at(h, off);
 }
-
-/* The ioctl of /proc/PID/pagemap, since Linux 6.7; older headers do not have it. */
-struct page_region {
-	uint64_t start, end, categories;
-};
-
-struct pagemap_scan {
-	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
-	uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
-};
-
-#define SCAN_PAGEMAP _IOWR('f', 16, struct pagemap_scan)
-#define CATEGORY_HUGE (UINT64_C(1) << 6)
 
 /* Split what is mapped by 2 MiB below `end`: how many. */
 static uint64_t settle_mapped_huge(struct fm_heap *h, int fd, uint64_t end)

@@ -554,6 +554,13 @@ void pool_close(struct fm_heap *h);
  * synced or signed.  The descriptor is the pool's if that succeeds. */
 int pool_make_scratch(int fd, const char *name, const char *dir, struct fm_heap **out);
 
+/* --- threads.c (and lane.h) --------------------------------------------------------- */
+
+/* All locks of the heap, with no thread in a short way, so that nothing of it is half
+ * changed. */
+void heap_lock_all(struct fm_heap *h);
+void heap_unlock_all(struct fm_heap *h);
+
 /* --- scratch.c: pools that are the memory of a process --------------------- */
 
 /* A new file without a name, in the folder: a descriptor, or -errno. */
@@ -566,10 +573,6 @@ int scratch_take_file(struct fm_heap *h);
 void scratch_before_fork(struct fm_heap *h);
 void scratch_after_fork(struct fm_heap *h);
 void scratch_in_child(struct fm_heap *h);
-/* All locks of the heap, so that nothing of it is half changed. */
-void heap_lock_all(struct fm_heap *h);
-void heap_unlock_all(struct fm_heap *h);
-
 /* --- stat.c (and inspect.h) ------------------------------------------------------- */
 
 /* fm_stat(), but for `size`. */

@@ -104,11 +104,8 @@ struct lane *lane_get_shared(struct fm_heap *h);
  */
 bool lanes_reclaim(struct fm_heap *h, bool all);
 
-/* Around fork(2): hold the locks of all lanes, and nobody is inside.  The third, in
- * the child, between the two: lanes of threads that are not there are free for new
- * ones. */
-void lanes_freeze(struct fm_heap *h);
-void lanes_thaw(struct fm_heap *h);
+/* In the child of fork(2), with all locks of the heap (heap_lock_all): lanes of threads
+ * that are not there are free for new ones. */
 void lanes_in_child(struct fm_heap *h);
 
 /* The thread is about to use its lane; the lock is held. */

@@ -119,35 +119,6 @@ int scratch_open(int fd, const char *name, const char *dir, struct fm_heap **out
 
 /* --- fork ----------------------------------------------------------------------------- */
 
-/* In the order that heap.h says. */
-void heap_lock_all(struct fm_heap *h)
-{
-	unsigned cls;
-
-	pthread_mutex_lock(&h->root_lock);
-	pthread_mutex_lock(&h->intent_lock);
-	pthread_mutex_lock(&h->lane_lock);
-	lanes_freeze(h);
-	pthread_mutex_lock(&h->space_lock);
-	pthread_mutex_lock(&h->page_lock);
-	for (cls = 0; cls < SIZECLASS_N; cls++)
-		pthread_mutex_lock(&h->loose[cls].lock);
-}
-
-void heap_unlock_all(struct fm_heap *h)
-{
-	unsigned cls;
-
-	for (cls = SIZECLASS_N; cls-- > 0;)
-		pthread_mutex_unlock(&h->loose[cls].lock);
-	pthread_mutex_unlock(&h->page_lock);
-	pthread_mutex_unlock(&h->space_lock);
-	lanes_thaw(h);
-	pthread_mutex_unlock(&h->lane_lock);
-	pthread_mutex_unlock(&h->intent_lock);
-	pthread_mutex_unlock(&h->root_lock);
-}
-
 /* A folio of the page cache that reaches behind what is frozen would be one of both
  * sides, so that ends with a chunk. */
 static uint64_t end_of_frozen(const struct fm_heap *h)

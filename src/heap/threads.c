@@ -245,24 +245,38 @@ static bool wait_outside(const uint32_t *inside)
 	return false;
 }
 
-/* The lane's lock is held.  Keep its thread out of the lane until that is released;
- * false: cannot. */
-static bool stop(struct lane *lane)
+/* Whether the thread of the lane may be in a short way, and that is not the caller. */
+static bool has_short_way(const struct lane *lane)
 {
-	if (lane->lost)
-		return false;
-	if (lane->inside == NULL ||
-	    (own_lanes != NULL && lane->inside == &own_lanes->inside))
-		return true;
-	if (memtool_active)	/* nobody ever is inside */
-		return true;
+	return lane->inside != NULL && !memtool_active &&
+	       (own_lanes == NULL || lane->inside != &own_lanes->inside);
+}
+
+/* From now on threads come for the locks of their lanes, once they are outside; false:
+ * nobody can see when that is. */
+static bool call_out(void)
+{
 	if (__atomic_load_n(&no_barrier, __ATOMIC_RELAXED))
 		return false;
 	registry_next_epoch();
 	if (barrier_everywhere())
-		return wait_outside(lane->inside);
+		return true;
 	__atomic_store_n(&no_barrier, true, __ATOMIC_RELAXED);
 	return false;
+}
+
+/* The lane's lock is held.  Whether its thread keeps out of the lane until that is
+ * released, having been called out if need be. */
+static bool keeps_out(const struct lane *lane, bool called)
+{
+	if (lane->lost)
+		return false;
+	return !has_short_way(lane) || (called && wait_outside(lane->inside));
+}
+
+static bool stop(const struct lane *lane)
+{
+	return keeps_out(lane, !lane->lost && has_short_way(lane) && call_out());
 }
 
 /* --- taking what is idle ------------------------------------------------------------- */
@@ -369,26 +383,60 @@ bool lanes_reclaim(struct fm_heap *h, bool all)
 	return all ? reclaim_all(h) : reclaim_idle(h);
 }
 
-/* --- around fork(2) -------------------------------------------------------------------- */
+/* --- all locks, and fork(2) -------------------------------------------------------------------- */
 
-void lanes_freeze(struct fm_heap *h)
+/* Hold the locks of all lanes, with nobody inside: one call for all. */
+static void freeze(struct fm_heap *h)
 {
+	bool called = false;
 	struct lane *lane;
 	uint32_t i = 1;
 
 	while ((lane = next_lane(h, &i)) != NULL) {
 		pthread_mutex_lock(&lane->lock);
-		lane->stopped = stop(lane);
+		called = called || has_short_way(lane);
 	}
+	called = called && call_out();
+	for (i = 1; (lane = next_lane(h, &i)) != NULL;)
+		lane->stopped = keeps_out(lane, called);
 }
 
-void lanes_thaw(struct fm_heap *h)
+static void thaw(struct fm_heap *h)
 {
 	struct lane *lane;
 	uint32_t i = 1;
 
 	while ((lane = next_lane(h, &i)) != NULL)
 		pthread_mutex_unlock(&lane->lock);
+}
+
+/* In the order that heap.h says. */
+void heap_lock_all(struct fm_heap *h)
+{
+	unsigned cls;
+
+	pthread_mutex_lock(&h->root_lock);
+	pthread_mutex_lock(&h->intent_lock);
+	pthread_mutex_lock(&h->lane_lock);
+	freeze(h);
+	pthread_mutex_lock(&h->space_lock);
+	pthread_mutex_lock(&h->page_lock);
+	for (cls = 0; cls < SIZECLASS_N; cls++)
+		pthread_mutex_lock(&h->loose[cls].lock);
+}
+
+void heap_unlock_all(struct fm_heap *h)
+{
+	unsigned cls;
+
+	for (cls = SIZECLASS_N; cls-- > 0;)
+		pthread_mutex_unlock(&h->loose[cls].lock);
+	pthread_mutex_unlock(&h->page_lock);
+	pthread_mutex_unlock(&h->space_lock);
+	thaw(h);
+	pthread_mutex_unlock(&h->lane_lock);
+	pthread_mutex_unlock(&h->intent_lock);
+	pthread_mutex_unlock(&h->root_lock);
 }
 
 void lanes_in_child(struct fm_heap *h)

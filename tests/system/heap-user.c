@@ -572,11 +572,11 @@ static int fork_detached(void)
 	return 0;
 }
 
-/* What lies behind the end that the heap had at the fork is the parent's. */
-static int fork_frees(void)
+/* What lies behind the end that the heap had at the fork is the parent's: blocks of len
+ * bytes.  The child does its part when they are there. */
+static void go_on_behind(size_t len, void (*in_child)(void))
 {
 	enum { N = 20 };
-	unsigned char *first = filled(60 * MIB, 'f'), *second = filled(30 * MIB, 's');
 	unsigned char *all[N];
 	int told[2], i;
 	char byte = 0;
@@ -587,52 +587,55 @@ static int fork_frees(void)
 	NEED(pid >= 0);
 	if (pid == 0) {
 		NEED(read(told[0], &byte, 1) == 1);
-		free(second);
+		in_child();
 		_exit(0);
 	}
 	for (i = 0; i < N; i++)
-		all[i] = filled(MIB, 'a' + i);
+		all[i] = filled(len, 'a' + i);
 	NEED(write(told[1], &byte, 1) == 1);
 	wait_for_good_end(pid);
 	for (i = 0; i < N; i++) {
-		NEED(is_filled(all[i], MIB, 'a' + i));
+		NEED(is_filled(all[i], len, 'a' + i));
 		free(all[i]);
 	}
-	NEED(is_filled(second, 30 * MIB, 's'));
+	close(told[0]);
+	close(told[1]);
+}
+
+static unsigned char *last_of_zone;
+
+static void free_last_of_zone(void)
+{
+	free(last_of_zone);
+}
+
+static int fork_frees(void)
+{
+	unsigned char *first = filled(60 * MIB, 'f');
+
+	last_of_zone = filled(30 * MIB, 's');
+	go_on_behind(MIB, free_last_of_zone);
+	NEED(is_filled(last_of_zone, 30 * MIB, 's'));
 	free(first);
-	free(second);
+	free(last_of_zone);
 	return 0;
 }
 
-/* What the child asks for lies where its parent has something else by now. */
+/* What it asks for lies where its parent has something else by now. */
+static void ask_without_descriptors(void)
+{
+	const struct rlimit none = { 0, 0 };
+	int i;
+
+	NEED(setrlimit(RLIMIT_NOFILE, &none) == 0);
+	for (i = 0; i < 20; i++)
+		if (malloc(3 * MIB) == NULL)
+			NEED(errno == ENOMEM);
+}
+
 static int fork_starved(void)
 {
-	enum { N = 20 };
-	const struct rlimit none = { 0, 0 };
-	unsigned char *all[N];
-	int told[2], i;
-	char byte = 0;
-	pid_t pid;
-
-	NEED(pipe(told) == 0);
-	pid = fork();
-	NEED(pid >= 0);
-	if (pid == 0) {
-		NEED(setrlimit(RLIMIT_NOFILE, &none) == 0);
-		NEED(read(told[0], &byte, 1) == 1);
-		for (i = 0; i < N; i++)
-			if (malloc(3 * MIB) == NULL)
-				NEED(errno == ENOMEM);
-		_exit(0);
-	}
-	for (i = 0; i < N; i++)
-		all[i] = filled(3 * MIB, 'a' + i);
-	NEED(write(told[1], &byte, 1) == 1);
-	wait_for_good_end(pid);
-	for (i = 0; i < N; i++) {
-		NEED(is_filled(all[i], 3 * MIB, 'a' + i));
-		free(all[i]);
-	}
+	go_on_behind(3 * MIB, ask_without_descriptors);
 	return 0;
 }
 

@@ -23,7 +23,6 @@ struct chunk_heat {
 	uint32_t last;		/* the latest capture that found a page written */
 	uint16_t nchanged;	/* pages, in this capture */
 	uint8_t streak;		/* captures that spoke for a change */
-	uint8_t hot;		/* its pages are compared each time, not protected */
 	uint32_t keep_until;	/* the capture after which its memory may be given up */
 	uint32_t ndrops;	/* how often it was */
 };
@@ -64,7 +63,8 @@ struct atomic {
 	bool has_fresh;		/* the file must be synced before it is appended */
 
 	struct chunk_heat *heat;
-	uint64_t *hot;		/* a bit for each chunk */
+	uint64_t *hot;		/* a bit for each chunk: its pages are compared each
+				 * time, not protected */
 	uint64_t *armed;	/* the same: all its pages were protected */
 	uint32_t *touched;	/* chunks with nchanged > 0 */
 	uint32_t ntouched;

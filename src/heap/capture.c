@@ -296,7 +296,6 @@ static int write_fresh(void *arg, uint64_t off, uint64_t len)
 
 static void set_hot(struct atomic *a, uint64_t chunk, bool hot)
 {
-	a->heat[chunk].hot = hot;
 	a->heat[chunk].streak = 0;
 	set_bit(a->hot, chunk, hot);
 }
@@ -342,7 +341,7 @@ static void judge_heat(struct atomic *a, uint64_t chunk)
 			arm(a, chunk);
 	}
 	heat->nchanged = 0;
-	if (want == (heat->hot != 0))
+	if (want == has_bit(a->hot, chunk))
 		heat->streak = 0;
 	else if (++heat->streak >= HOT_STREAK)
 		set_hot(a, chunk, want);
@@ -518,7 +517,7 @@ static bool is_cold(const struct atomic *a, uint64_t chunk)
 		overlay_chunk(&a->overlay, chunk * FM_CHUNK_NPAGES);
 	const struct chunk_heat *heat = &a->heat[chunk];
 
-	return !heat->hot && (c == NULL || c->nlogged == 0) &&
+	return !has_bit(a->hot, chunk) && (c == NULL || c->nlogged == 0) &&
 	       (heat->last == 0 || a->ncaptures - heat->last > COLD_NCAPTURES) &&
 	       (int32_t)(a->ncaptures - heat->keep_until) >= 0;
 }

@@ -428,11 +428,13 @@ static int start_heap(struct fm_heap *h, const char *path, int flags)
 	h->info.mem = h->base;
 	h->super = (struct fm_super_disk *)h->base;
 	h->zonedir = (uint16_t *)(h->base + FM_ZONEDIR_OFF);
-	h->tiny = (h->super->compat & FM_COMPAT_TINY) != 0;
 	snprintf(h->path, sizeof(h->path), "%s", path);
 	pthread_mutex_init(&h->root_lock, NULL);
 	lane_open(h);
-	rc = zone_open(h);
+	rc = h->atomic != NULL ? atomic_map(h) : 0;
+	h->tiny = (h->super->compat & FM_COMPAT_TINY) != 0;
+	if (rc == 0)
+		rc = zone_open(h);
 	if (rc == 0 && h->writable)
 		rc = start_writing(h, flags);
 	return rc;
@@ -462,27 +464,17 @@ static int map_and_start(int fd, const char *path, int flags,
 	rc = look_at(fd, AT_STATX_DONT_SYNC, &st);
 	if (rc == 0 && (super->incompat & FM_INCOMPAT_ATOMIC) != 0)
 		rc = atomic_load(fd, !(flags & FM_RDONLY), super, &atomic);
-	if (rc < 0) {
-		atomic_free(atomic);
+	if (rc < 0)
 		return rc;
-	}
 	registry_lock();
 	rc = flags & FM_FIXED ? find_home(fd, flags, st.stx_size, super, &h) :
 				find_window(fd, flags, st.stx_size, super, &h);
-	if (rc < 0)
+	if (rc < 0) {
 		atomic_free(atomic);
-	if (rc == 0) {
+	} else {
 		h->dev = makedev(st.stx_dev_major, st.stx_dev_minor);
 		h->ino = st.stx_ino;
 		h->atomic = atomic;
-		if (atomic != NULL)
-			rc = atomic_map(h);
-		if (rc < 0) {
-			map_close(h);
-			atomic_free(atomic);
-			h->atomic = NULL;
-			goto out;
-		}
 		rc = start_heap(h, path, flags);
 		if (rc == 0) {
 			registry_add(h);
@@ -491,7 +483,6 @@ static int map_and_start(int fd, const char *path, int flags,
 			unmap(h);
 		}
 	}
-out:
 	registry_unlock();
 	return rc;
 }

@@ -22,7 +22,8 @@ void memtool_mark_resized(void *mem, size_t size, size_t usable);
 void memtool_mark_free(void *mem, size_t len);
 void memtool_mark_ours(void *mem, size_t len);
 
-/* Around a system call that is given memory which nobody may touch. */
+/* Around a system call that is given memory which nobody may touch, or a look at such
+ * memory: Valgrind is silent in this thread. */
 void memtool_hush(bool hush);
 
 /* `size` bytes were allocated, of `usable` that the block has. */

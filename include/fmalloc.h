@@ -197,6 +197,22 @@ int fm_end(struct fm_info *fi);
 int fm_refresh(struct fm_info *fi);
 
 /*
+ * fm_set_private_limit: pages of an atomic pool that a program wrote are memory of its
+ * process, not of the page cache, and each is there twice: as the program sees it, and
+ * as the last commit had it.  If that is more than `len` bytes after a commit, the
+ * commit also makes a checkpoint, which takes longer, and gives all of this memory
+ * up: the pages are the file's again.  At first the limit is a quarter of the machine's
+ * memory; 0: as little as can be.  Between two commits there is no limit.
+ *
+ * A reader of the pool holds checkpoints back, and so does a program with several
+ * threads that uses no brackets (fm_begin): the limit is not kept then.  fm_stat()
+ * tells what is used.  May be called at any time; counts from the next commit on.
+ * Returns 0, or -1 with errno EINVAL (not an open pool), EROFS, EPERM as
+ * fmalloc_commit().  Of a live pool nothing is to be done.
+ */
+int fm_set_private_limit(struct fm_info *fi, uint64_t len);
+
+/*
  * fm_trim: give the free space in the pool back to the file system: all whole
  * 2 MiB of the file that hold no block, once what threads have at hand for their
  * next blocks is back in the heap.  The pool does so by itself when much is free, so
@@ -480,6 +496,12 @@ struct fm_stats {
 	 * no free chunk: free, but in pieces that cannot be given back.  0: none. */
 	uint64_t fragmentation;
 	struct fm_class_stats cls[FM_NCLASSES];
+	/* Of an atomic pool; of others 0.  If this process has it open for writing, as
+	 * they were after its last commit. */
+	uint64_t log_len;	/* the space of the log ... */
+	uint64_t log_used_len;	/* ... and what commits since the last checkpoint take */
+	uint64_t private_len;	/* memory of the process for what was written: see
+				 * fm_set_private_limit() */
 };
 
 /*

@@ -26,7 +26,7 @@ static const struct {
 	FIGURE(nhuge),		FIGURE(huge_len),	  FIGURE(nmagazine),
 	FIGURE(meta_len),	FIGURE(backed_len),	  FIGURE(free_len),
 	FIGURE(largest_free_len), FIGURE(nfree_chunks),	  FIGURE(nhole_chunks),
-	FIGURE(fragmentation),
+	FIGURE(fragmentation),	FIGURE(log_len),	  FIGURE(log_used_len),
 };
 #define NFIGURES (sizeof(figures) / sizeof(figures[0]))
 

@@ -201,6 +201,18 @@ int fm_prefetch(struct fm_info *fi)
 	return 0;
 }
 
+int fm_set_private_limit(struct fm_info *fi, uint64_t len)
+{
+	struct fm_heap *h;
+	int rc = check_pool(fi, "fm_set_private_limit", true, &h);
+
+	if (rc < 0)
+		return fail(rc);
+	if (h->atomic != NULL)
+		atomic_set_limit(h, len);
+	return 0;
+}
+
 int fm_trim(struct fm_info *fi)
 {
 	struct fm_heap *h;
@@ -625,6 +637,9 @@ int fm_check(const char *path)
 
 _Static_assert(FM_NCLASSES == SIZECLASS_N, "figures of each class");
 
+/* Programs were built with this much. */
+#define STATS_LEN_FIRST offsetof(struct fm_stats, log_len)
+
 int fm_stat(struct fm_info *fi, struct fm_stats *stats)
 {
 	struct fm_stats all;
@@ -633,7 +648,7 @@ int fm_stat(struct fm_info *fi, struct fm_stats *stats)
 	int rc;
 
 	rc = check_pool(fi, "fm_stat", false, &h);
-	if (rc == 0 && (stats == NULL || stats->size < sizeof(all)))
+	if (rc == 0 && (stats == NULL || stats->size < STATS_LEN_FIRST))
 		rc = err_set(EINVAL, "fm_stat: no room is given");
 	if (rc == 0)
 		rc = stat_heap(h, &all);
@@ -641,7 +656,7 @@ int fm_stat(struct fm_info *fi, struct fm_stats *stats)
 		return fail(rc);
 	size = stats->size;
 	memset(stats, 0, size);
-	memcpy(stats, &all, sizeof(all));
+	memcpy(stats, &all, size < sizeof(all) ? size : sizeof(all));
 	stats->size = size;
 	return 0;
 }

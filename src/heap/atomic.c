@@ -144,6 +144,8 @@ static size_t bits_len(void)
 
 static int make_writer(struct atomic *a)
 {
+	/* If there is no telling, no limit. */
+	a->private_max = (uint64_t)sysconf(_SC_PHYS_PAGES) / 4 * FM_PAGE_LEN;
 	pthread_mutex_init(&a->lock, NULL);
 	pthread_cond_init(&a->done_cond, NULL);
 	a->heat = map_anon_sparse(most_chunks() * sizeof(*a->heat));
@@ -196,6 +198,8 @@ static int load(int fd, bool writable, uint64_t file_len, struct fm_super_disk *
 	a->committed_end = super->heap_end;
 	a->kept_end = super->heap_end;
 	a->npunch[PUNCH_NONE] = most_chunks();
+	a->log_len = a->log.len;
+	a->log_used_len = a->log.end;
 	*out = a;
 	return 0;
 }
@@ -220,19 +224,18 @@ int atomic_load(int fd, bool writable, struct fm_super_disk *super, struct atomi
 	return rc;
 }
 
+static int store_page(void *arg, uint64_t off, const unsigned char *page)
+{
+	struct fm_heap *h = arg;
+
+	memcpy(h->base + off, page, FM_PAGE_LEN);
+	return 0;
+}
+
 /* Store what the file does not have into memory. */
 static void apply_overlay(struct fm_heap *h)
 {
-	const struct overlay *o = &h->atomic->overlay;
-	uint64_t c, i;
-
-	for (c = overlay_next_chunk(o, 0); c < o->nchunks;
-	     c = overlay_next_chunk(o, c + 1))
-		for (i = 0; i < FM_CHUNK_NPAGES; i++)
-			if (o->chunk[c]->logged[i / 64] >> i % 64 & 1)
-				memcpy(h->base + (c << FM_CHUNK_SHIFT) +
-					       (i << FM_PAGE_SHIFT),
-				       o->chunk[c]->page[i], FM_PAGE_LEN);
+	overlay_each(&h->atomic->overlay, OVERLAY_LOGGED, store_page, h);
 }
 
 int atomic_map(struct fm_heap *h)
@@ -463,6 +466,20 @@ void atomic_in_child(struct fm_heap *h)
 {
 	if (h->atomic->dirty.base != NULL)
 		dirty_close(&h->atomic->dirty);
+}
+
+/* --- memory, and figures ------------------------------------------------------ */
+
+void atomic_set_limit(struct fm_heap *h, uint64_t len)
+{
+	__atomic_store_n(&h->atomic->private_max, len, __ATOMIC_RELAXED);
+}
+
+void atomic_figures(const struct atomic *a, struct fm_stats *stats)
+{
+	stats->log_len = __atomic_load_n(&a->log_len, __ATOMIC_RELAXED);
+	stats->log_used_len = __atomic_load_n(&a->log_used_len, __ATOMIC_RELAXED);
+	stats->private_len = __atomic_load_n(&a->private_len, __ATOMIC_RELAXED);
 }
 
 /* --- readers ------------------------------------------------------------------ */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Atomic pools, for the files that make them: atomic.c (opening, closing, brackets),
- * commit.c (commits, checkpoints, rollback), capture.c (what a commit has to write).
+ * commit.c (commits, checkpoints, rollback), capture.c (what a commit has to write),
+ * reclaim.c (memory that it can do without).
  * doc/design.md says how it works.
  *
  * One thread at a time is at the pool's file, its log, or its overlay: the one that is
@@ -9,6 +10,8 @@
  */
 #ifndef FM_HEAP_ATOMIC_H
 #define FM_HEAP_ATOMIC_H
+
+#include <time.h>
 
 #include "heap/dirty.h"
 #include "heap/gate.h"
@@ -76,12 +79,32 @@ struct atomic {
 	uint8_t *punch;		/* of each chunk; guarded by space_lock */
 	uint64_t npunch[PUNCH_N];
 
-	uint64_t nlogged_bytes, ncheckpoints; /* for figures */
+	/* Bytes of memory: what it may take, and what it took at the last commit.  The
+	 * log's bytes, then.  All atomic. */
+	uint64_t private_max, private_len;
+	uint64_t log_len, log_used_len;
 };
 
-static inline uint64_t atomic_nchunks(const struct fm_heap *h)
+/* A bit for each chunk. */
+static inline bool atomic_has_bit(const uint64_t *bits, uint64_t chunk)
 {
-	return h->map_len >> FM_CHUNK_SHIFT;
+	return (bits[chunk / 64] >> chunk % 64 & 1) != 0;
+}
+
+static inline void atomic_set_bit(uint64_t *bits, uint64_t chunk, bool on)
+{
+	if (on)
+		bits[chunk / 64] |= UINT64_C(1) << chunk % 64;
+	else
+		bits[chunk / 64] &= ~(UINT64_C(1) << chunk % 64);
+}
+
+static inline uint64_t atomic_now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * UINT64_C(1000000000) + t.tv_nsec;
 }
 
 /* --- capture.c ---------------------------------------------------------------- */
@@ -103,8 +126,21 @@ static inline uint64_t capture_len(const struct atomic *a)
 int capture_accept(struct fm_heap *h);
 /* Let memory be as of the last commit. */
 int capture_undo(struct fm_heap *h);
+
+/* --- reclaim.c ---------------------------------------------------------------- */
+
+/* Captures without a store after which a chunk is cold. */
+#define ATOMIC_NCOLD 64u
+
 /* Give up some memory that is as in the file; right after a capture, gate closed. */
-void capture_sweep(struct fm_heap *h);
+void reclaim_sweep(struct fm_heap *h);
+/* Memory of this process that the pool takes, in bytes. */
+uint64_t reclaim_len(const struct fm_heap *h);
+/* Whether it is known that nobody stores while the gate is closed. */
+bool reclaim_may(const struct fm_heap *h);
+/* Give up all of it; right after a checkpoint of all that memory has, gate closed since
+ * the capture. */
+void reclaim_all(struct fm_heap *h);
 
 /* --- commit.c ----------------------------------------------------------------- */
 
@@ -114,6 +150,8 @@ bool commit_try_begin(struct atomic *a);
 void commit_end(struct atomic *a);
 /* As the one who is busy: a whole commit; wait: for open brackets, else -EBUSY. */
 int commit_make(struct fm_heap *h, bool wait);
+/* Let fm_stat() know how things are. */
+void commit_note_figures(struct fm_heap *h);
 /* Write all of the log home, and begin a new lap: -EBUSY: there are readers.  Then
  * what has been given back is punched. */
 int commit_checkpoint(struct fm_heap *h);

@@ -7,13 +7,7 @@
 
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 32)
-#include <sys/single_threaded.h>
-#else
-#define __libc_single_threaded 0
-#endif
 
 #include "common/align.h"
 #include "common/rw.h"
@@ -134,6 +128,13 @@ static int capture_page(struct fm_heap *h, uint64_t page)
 	return 0;
 }
 
+/* One that an earlier capture found to differ, of a commit that was not made. */
+static int capture_open(void *arg, uint64_t off, const unsigned char *was)
+{
+	(void)was;
+	return capture_page(arg, off >> FM_PAGE_SHIFT);
+}
+
 static int capture_run(void *arg, uint64_t off, uint64_t len)
 {
 	struct fm_heap *h = arg;
@@ -150,25 +151,12 @@ static int capture_run(void *arg, uint64_t off, uint64_t len)
 
 /* --- where to look ------------------------------------------------------------ */
 
-static bool has_bit(const uint64_t *bits, uint64_t chunk)
-{
-	return (bits[chunk / 64] >> chunk % 64 & 1) != 0;
-}
-
-static void set_bit(uint64_t *bits, uint64_t chunk, bool on)
-{
-	if (on)
-		bits[chunk / 64] |= UINT64_C(1) << chunk % 64;
-	else
-		bits[chunk / 64] &= ~(UINT64_C(1) << chunk % 64);
-}
-
 /* The first chunk behind this one that is not of its kind: hot or not, armed or not;
  * `end` at most. */
 static uint64_t end_of_kind(const struct atomic *a, uint64_t chunk, uint64_t end)
 {
-	uint64_t hot = has_bit(a->hot, chunk) ? UINT64_MAX : 0, bits;
-	uint64_t armed = has_bit(a->armed, chunk) ? UINT64_MAX : 0;
+	uint64_t hot = atomic_has_bit(a->hot, chunk) ? UINT64_MAX : 0, bits;
+	uint64_t armed = atomic_has_bit(a->armed, chunk) ? UINT64_MAX : 0;
 
 	for (; chunk < end; chunk = (chunk / 64 + 1) * 64) {
 		bits = (a->hot[chunk / 64] ^ hot) | (a->armed[chunk / 64] ^ armed);
@@ -202,36 +190,12 @@ static int find_written(struct fm_heap *h,
 		off = from << FM_CHUNK_SHIFT;
 		limit = to << FM_CHUNK_SHIFT < end ? to << FM_CHUNK_SHIFT : end;
 		what = DIRTY_WRITTEN;
-		if (!has_bit(a->hot, from))
+		if (!atomic_has_bit(a->hot, from))
 			what |= DIRTY_PROTECT;
-		if (!has_bit(a->armed, from))
+		if (!atomic_has_bit(a->armed, from))
 			what |= DIRTY_PRIVATE;
 		rc = dirty_find(&a->dirty, off, limit - off, what, fn, h);
 	}
-	return rc;
-}
-
-/* Call fn for the pages that an earlier capture found to differ, of a commit that was
- * not made. */
-static int find_open(struct fm_heap *h,
-		     int (*fn)(void *arg, uint64_t off, uint64_t len))
-{
-	struct overlay *o = &h->atomic->overlay;
-	uint64_t c, bits;
-	uint32_t w;
-	int rc = 0;
-
-	for (c = overlay_next_chunk(o, 0); c < o->nchunks && rc == 0;
-	     c = overlay_next_chunk(o, c + 1))
-		for (w = 0; w < FM_CHUNK_NPAGES / 64 && rc == 0; w++)
-			for (bits = o->chunk[c]->open[w]; bits != 0 && rc == 0;
-			     bits &= bits - 1)
-				rc = fn(h,
-					(c << FM_CHUNK_SHIFT) +
-						((uint64_t)(w * 64 +
-							    __builtin_ctzll(bits))
-						 << FM_PAGE_SHIFT),
-					FM_PAGE_LEN);
 	return rc;
 }
 
@@ -289,7 +253,6 @@ static int write_fresh(void *arg, uint64_t off, uint64_t len)
 /* --- how hot it is ------------------------------------------------------------ */
 
 /* A fault and protecting a page again cost as much as comparing three pages or more. */
-#define COLD_NCAPTURES 64u
 #define HOT_NPAGES_MIN 16u
 #define HOT_SHARE 3u
 #define HOT_STREAK 3u
@@ -297,7 +260,7 @@ static int write_fresh(void *arg, uint64_t off, uint64_t len)
 static void set_hot(struct atomic *a, uint64_t chunk, bool hot)
 {
 	a->heat[chunk].streak = 0;
-	set_bit(a->hot, chunk, hot);
+	atomic_set_bit(a->hot, chunk, hot);
 }
 
 static int ignore(void *arg, uint64_t off, uint64_t len)
@@ -323,7 +286,7 @@ static void arm(struct atomic *a, uint64_t chunk)
 	/* What was written has just been found, and nothing is being written. */
 	if (dirty_find(&a->dirty, off, FM_CHUNK_LEN, DIRTY_WRITTEN | DIRTY_PROTECT,
 		       ignore, NULL) == 0)
-		set_bit(a->armed, chunk, true);
+		atomic_set_bit(a->armed, chunk, true);
 }
 
 static void judge_heat(struct atomic *a, uint64_t chunk)
@@ -331,17 +294,17 @@ static void judge_heat(struct atomic *a, uint64_t chunk)
 	const struct overlay_chunk *c =
 		overlay_chunk(&a->overlay, chunk * FM_CHUNK_NPAGES);
 	struct chunk_heat *heat = &a->heat[chunk];
-	bool again = heat->last != 0 && a->ncaptures - heat->last <= COLD_NCAPTURES;
+	bool again = heat->last != 0 && a->ncaptures - heat->last <= ATOMIC_NCOLD;
 	bool want = c != NULL && heat->nchanged >= HOT_NPAGES_MIN &&
 		    heat->nchanged * HOT_SHARE >= c->npages;
 
 	if (heat->nchanged > 0) {
 		heat->last = a->ncaptures;
-		if (again && !has_bit(a->armed, chunk))
+		if (again && !atomic_has_bit(a->armed, chunk))
 			arm(a, chunk);
 	}
 	heat->nchanged = 0;
-	if (want == has_bit(a->hot, chunk))
+	if (want == atomic_has_bit(a->hot, chunk))
 		heat->streak = 0;
 	else if (++heat->streak >= HOT_STREAK)
 		set_hot(a, chunk, want);
@@ -372,25 +335,17 @@ static void forget_touched(struct atomic *a)
 
 /* --- capturing ---------------------------------------------------------------- */
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * UINT64_C(1000000000) + t.tv_nsec;
-}
-
 /* What it took, but for comparing pages, is for scanning what is mapped. */
 static int find_and_time(struct fm_heap *h)
 {
 	const uint64_t compare_ns = 1500;
 	struct atomic *a = h->atomic;
-	uint64_t start = now_ns(), took;
+	uint64_t start = atomic_now_ns(), took;
 	int rc;
 
 	a->ncompared = 0;
 	rc = find_written(h, capture_run);
-	took = now_ns() - start;
+	took = atomic_now_ns() - start;
 	a->scan_ns =
 		took > a->ncompared * compare_ns ? took - a->ncompared * compare_ns : 0;
 	return rc;
@@ -410,7 +365,7 @@ int capture_take(struct fm_heap *h)
 	a->captured_end = heap_end(h);
 	a->has_fresh = a->captured_end > a->committed_end;
 	if (a->reopen)
-		rc = find_open(h, capture_run);
+		rc = overlay_each(&a->overlay, OVERLAY_OPEN, capture_open, h);
 	a->reopen = true;
 	if (rc == 0)
 		rc = find_and_time(h);
@@ -464,13 +419,10 @@ static int get_run(void *arg, uint64_t off, uint64_t len)
 	return rc;
 }
 
-static int restore_run(void *arg, uint64_t off, uint64_t len)
+static int restore_page(void *arg, uint64_t off, const unsigned char *was)
 {
 	struct fm_heap *h = arg;
-	const unsigned char *was =
-		overlay_find(&h->atomic->overlay, off >> FM_PAGE_SHIFT);
 
-	(void)len; /* a page */
 	if (memcmp(h->base + off, was, FM_PAGE_LEN) != 0)
 		memcpy(h->base + off, was, FM_PAGE_LEN);
 	return 0;
@@ -487,116 +439,10 @@ int capture_undo(struct fm_heap *h)
 	if (rc < 0)
 		return rc;
 	/* From here on nothing fails. */
-	find_open(h, restore_run);
+	overlay_each(&a->overlay, OVERLAY_OPEN, restore_page, h);
 	clear_all_open(&a->overlay);
 	a->reopen = false;
 	if (end > a->committed_end)
 		map_drop(h, a->committed_end, end - a->committed_end);
 	return 0;
-}
-
-/* --- giving up memory --------------------------------------------------------- */
-
-#define SWEEP_NS_MIN 20000u     /* scanning that takes less is left as it is */
-#define SWEEP_NCHUNKS_MAX 4096u /* looked at in one go */
-#define ANON_LEN_MAX (UINT64_C(64) << 20)
-#define ANON_LEN_MIN (UINT64_C(1) << 20)
-
-/* A store that another thread makes just now would be lost.  Those in brackets are not
- * being made. */
-static bool nobody_stores(const struct atomic *a)
-{
-	return __libc_single_threaded ||
-	       __atomic_load_n(&a->bracketed, __ATOMIC_RELAXED);
-}
-
-/* A chunk that is as in the file, and nothing has been stored there for some time. */
-static bool is_cold(const struct atomic *a, uint64_t chunk)
-{
-	const struct overlay_chunk *c =
-		overlay_chunk(&a->overlay, chunk * FM_CHUNK_NPAGES);
-	const struct chunk_heat *heat = &a->heat[chunk];
-
-	return !has_bit(a->hot, chunk) && (c == NULL || c->nlogged == 0) &&
-	       (heat->last == 0 || a->ncaptures - heat->last > COLD_NCAPTURES) &&
-	       (int32_t)(a->ncaptures - heat->keep_until) >= 0;
-}
-
-/* If the program is still reading it, it will be back: then the next time is later. */
-static void drop_chunk(struct fm_heap *h, uint64_t chunk)
-{
-	struct atomic *a = h->atomic;
-	struct chunk_heat *heat = &a->heat[chunk];
-	uint32_t i;
-
-	if (has_bit(a->armed, chunk)) {
-		set_bit(a->armed, chunk, false);
-		dirty_forget(&a->dirty, chunk << FM_CHUNK_SHIFT, FM_CHUNK_LEN);
-	}
-	map_drop(h, chunk << FM_CHUNK_SHIFT, FM_CHUNK_LEN);
-	for (i = 0; overlay_chunk(&a->overlay, chunk * FM_CHUNK_NPAGES) != NULL &&
-		    i < FM_CHUNK_NPAGES;
-	     i++)
-		overlay_drop(&a->overlay, chunk * FM_CHUNK_NPAGES + i);
-	heat->keep_until = a->ncaptures + (COLD_NCAPTURES << heat->ndrops);
-	if (heat->ndrops < 12)
-		heat->ndrops++;
-}
-
-static void drop_cold(struct fm_heap *h)
-{
-	struct atomic *a = h->atomic;
-	uint64_t start = now_ns(), nchunks = a->mapped_end >> FM_CHUNK_SHIFT, n;
-
-	for (n = 0; n < SWEEP_NCHUNKS_MAX && n < nchunks; n++) {
-		if (a->sweep >= nchunks)
-			a->sweep = 0;
-		if (is_cold(a, a->sweep))
-			drop_chunk(h, a->sweep);
-		a->sweep++;
-		if (n % 8 == 7 && now_ns() - start > a->scan_ns)
-			break;
-	}
-}
-
-/* What has been committed since, and is anonymous memory, becomes the file's.  Pages
- * that differ from the file are moved along. */
-static void map_committed(struct fm_heap *h)
-{
-	struct atomic *a = h->atomic;
-	uint64_t off = a->mapped_end, end = a->committed_end, page;
-	unsigned char *mem = map_part(h, off, end - off);
-
-	if (mem == NULL)
-		return;
-	for (page = off >> FM_PAGE_SHIFT; page < end >> FM_PAGE_SHIFT; page++) {
-		if (overlay_chunk(&a->overlay, page) == NULL) {
-			page |= FM_CHUNK_NPAGES - 1;
-			continue;
-		}
-		if (overlay_find(&a->overlay, page) != NULL)
-			memcpy(mem + (page << FM_PAGE_SHIFT) - off,
-			       h->base + (page << FM_PAGE_SHIFT), FM_PAGE_LEN);
-	}
-	if (map_part_over(h, mem, off, end - off) < 0)
-		return;
-	a->mapped_end = end;
-	for (page = off >> FM_CHUNK_SHIFT; page << FM_CHUNK_SHIFT < end; page++)
-		set_bit(a->armed, page, false);
-	dirty_watch(&a->dirty, off, end - off);
-}
-
-void capture_sweep(struct fm_heap *h)
-{
-	struct atomic *a = h->atomic;
-	uint64_t anon_len =
-		a->committed_end > a->mapped_end ? a->committed_end - a->mapped_end : 0;
-
-	if (!nobody_stores(a))
-		return;
-	if (anon_len > ANON_LEN_MAX ||
-	    (anon_len > ANON_LEN_MIN && a->scan_ns > SWEEP_NS_MIN))
-		map_committed(h);
-	if (a->scan_ns > SWEEP_NS_MIN)
-		drop_cold(h);
 }

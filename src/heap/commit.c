@@ -69,34 +69,19 @@ static int write_first(int fd, const unsigned char *page)
 	return rc < 0 ? rc : write_at(fd, page + rest, FM_PAGE_LEN - rest, rest);
 }
 
-static int write_chunk(struct atomic *a, int fd, uint64_t chunk)
+static int write_page(void *arg, uint64_t off, const unsigned char *page)
 {
-	const struct overlay_chunk *c = a->overlay.chunk[chunk];
-	uint64_t bits, off;
-	uint32_t w, i;
-	int rc = 0;
+	const int *fd = arg;
+	int rc = off == 0 ? write_first(*fd, page)
+			  : write_at(*fd, page, FM_PAGE_LEN, off);
 
-	for (w = 0; w < FM_CHUNK_NPAGES / 64 && rc == 0; w++)
-		for (bits = c->logged[w]; bits != 0 && rc == 0; bits &= bits - 1) {
-			i = w * 64 + __builtin_ctzll(bits);
-			off = (chunk << FM_CHUNK_SHIFT) +
-			      ((uint64_t)i << FM_PAGE_SHIFT);
-			rc = off == 0 ? write_first(fd, c->page[i])
-				      : write_at(fd, c->page[i], FM_PAGE_LEN, off);
-		}
 	return rc < 0 ? err_sys(-rc, "write of a page") : 0;
 }
 
 static int write_overlay(struct atomic *a, int fd)
 {
-	const struct overlay *o = &a->overlay;
-	uint64_t c;
-	int rc = 0;
+	int rc = overlay_each(&a->overlay, OVERLAY_LOGGED, write_page, &fd);
 
-	for (c = overlay_next_chunk(o, 0); c < o->nchunks && rc == 0;
-	     c = overlay_next_chunk(o, c + 1))
-		if (o->chunk[c]->nlogged > 0)
-			rc = write_chunk(a, fd, c);
 	return rc == 0 ? log_sync(fd) : rc;
 }
 
@@ -114,7 +99,6 @@ int commit_write_back(struct atomic *a, int fd)
 	}
 	if (rc < 0)
 		return err_in(rc, "checkpoint");
-	a->ncheckpoints++;
 	return 0;
 }
 
@@ -245,7 +229,7 @@ static int capture_to_fit(struct fm_heap *h, bool wait)
 			continue;
 		}
 		if (rc == 0)
-			capture_sweep(h);
+			reclaim_sweep(h);
 		gate_open(&a->gate);
 		if (rc < 0 || len <= room(&a->log))
 			return rc;
@@ -285,31 +269,80 @@ static int append(struct fm_heap *h)
 	rc = log_append(&a->log, h->fd, record);
 	if (rc == 0)
 		rc = log_sync(h->fd);
-	if (rc == 0) {
+	if (rc == 0)
 		log_accept(&a->log, record);
-		a->nlogged_bytes += record->len;
-	} else {
+	else
 		take_back(a, h->fd, rc);
-	}
 	return rc;
 }
 
-int commit_make(struct fm_heap *h, bool wait)
+/* rc: of the capture. */
+static int make_durable(struct fm_heap *h, int rc)
 {
 	struct atomic *a = h->atomic;
-	int rc;
 
-	a->has_fresh = false;
-	if (map_fd(h) < 0)
-		return err_set(EBADF, "the program has closed the file's descriptor");
-	rc = capture_to_fit(h, wait);
 	if (rc == 0 && !capture_is_empty(a))
 		rc = append(h);
 	if (rc == 0)
 		rc = capture_accept(h);
 	else if (a->has_fresh)
 		a->fresh_written = true;
+	a->has_fresh = false;
 	move_punches(h, PUNCH_CAPTURED, rc == 0 ? PUNCH_COMMITTED : PUNCH_NEW);
+	return rc;
+}
+
+int commit_make(struct fm_heap *h, bool wait)
+{
+	if (map_fd(h) < 0)
+		return err_set(EBADF, "the program has closed the file's descriptor");
+	return make_durable(h, capture_to_fit(h, wait));
+}
+
+/* --- memory ------------------------------------------------------------------- */
+
+void commit_note_figures(struct fm_heap *h)
+{
+	struct atomic *a = h->atomic;
+
+	__atomic_store_n(&a->private_len, reclaim_len(h), __ATOMIC_RELAXED);
+	__atomic_store_n(&a->log_len, a->log.len, __ATOMIC_RELAXED);
+	__atomic_store_n(&a->log_used_len, a->log.end, __ATOMIC_RELAXED);
+}
+
+/*
+ * Have all of memory in the file, and give it up.  Most is written while other threads
+ * go on; what they stored meanwhile is another commit, made with the gate closed.  If
+ * any of this fails, memory is kept until the next time.
+ */
+static void reclaim(struct fm_heap *h)
+{
+	struct atomic *a = h->atomic;
+	int rc;
+
+	if (!reclaim_may(h) || commit_checkpoint(h) < 0)
+		return;
+	gate_close(&a->gate);
+	rc = capture(h);
+	if (rc == 0 && capture_len(a) > room(&a->log))
+		rc = -ENOSPC;
+	rc = make_durable(h, rc);
+	if (rc == 0)
+		rc = commit_checkpoint(h);
+	if (rc == 0)
+		reclaim_all(h);
+	gate_open(&a->gate);
+}
+
+static int commit_in_limits(struct fm_heap *h)
+{
+	struct atomic *a = h->atomic;
+	int rc = commit_make(h, true);
+
+	if (rc == 0 &&
+	    reclaim_len(h) > __atomic_load_n(&a->private_max, __ATOMIC_RELAXED))
+		reclaim(h);
+	commit_note_figures(h);
 	return rc;
 }
 
@@ -330,7 +363,7 @@ static int take_part(struct fm_heap *h, uint64_t want)
 		a->busy = true;
 		n = ++a->nstarted;
 		pthread_mutex_unlock(&a->lock);
-		rc = commit_make(h, true);
+		rc = commit_in_limits(h);
 		pthread_mutex_lock(&a->lock);
 		a->result[n % ATOMIC_NRESULTS] = rc;
 		a->ndone = n;

@@ -538,6 +538,10 @@ void atomic_in_child(struct fm_heap *h);
 int atomic_claim(struct fm_heap *h, uint64_t off, uint64_t len);
 void atomic_give_back(struct fm_heap *h, uint64_t off, uint64_t len);
 
+/* More memory than that is given up at a commit. */
+void atomic_set_limit(struct fm_heap *h, uint64_t len);
+/* What the log and memory take; as of the last commit, for a pool open for writing. */
+void atomic_figures(const struct atomic *a, struct fm_stats *stats);
 int atomic_commit(struct fm_heap *h);
 int atomic_rollback(struct fm_heap *h);
 int atomic_refresh(struct fm_heap *h);

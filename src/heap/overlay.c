@@ -84,6 +84,36 @@ uint64_t overlay_next_chunk(const struct overlay *o, uint64_t chunk)
 	return w * 64 + __builtin_ctzll(bits);
 }
 
+static int each_in_chunk(const struct overlay *o, uint64_t chunk,
+			 enum overlay_kind kind, overlay_fn *fn, void *arg)
+{
+	const struct overlay_chunk *c = o->chunk[chunk];
+	const uint64_t *word = kind == OVERLAY_LOGGED ? c->logged : c->open;
+	uint64_t bits, i;
+	uint32_t w;
+	int rc = 0;
+
+	for (w = 0; w < FM_CHUNK_NPAGES / 64 && rc == 0; w++)
+		for (bits = word[w]; bits != 0 && rc == 0; bits &= bits - 1) {
+			i = w * 64 + __builtin_ctzll(bits);
+			rc = fn(arg, (chunk << FM_CHUNK_SHIFT) + (i << FM_PAGE_SHIFT),
+				c->page[i]);
+		}
+	return rc;
+}
+
+int overlay_each(const struct overlay *o, enum overlay_kind kind, overlay_fn *fn,
+		 void *arg)
+{
+	uint64_t c;
+	int rc = 0;
+
+	for (c = overlay_next_chunk(o, 0); c < o->nchunks && rc == 0;
+	     c = overlay_next_chunk(o, c + 1))
+		rc = each_in_chunk(o, c, kind, fn, arg);
+	return rc;
+}
+
 /* The block's first page has the list of blocks. */
 static void *take_page(struct overlay *o)
 {

@@ -64,6 +64,12 @@ void overlay_set_logged(struct overlay *o, uint64_t page);
 void overlay_set_written(struct overlay *o);
 /* The first chunk, from this one on, with pages; nchunks: none. */
 uint64_t overlay_next_chunk(const struct overlay *o, uint64_t chunk);
+/* Call fn for all pages that are logged, or open, in the order of the file, until it
+ * returns something other than 0; returns that, or 0.  fn adds and drops no pages. */
+enum overlay_kind { OVERLAY_LOGGED, OVERLAY_OPEN };
+typedef int overlay_fn(void *arg, uint64_t off, const unsigned char *page);
+int overlay_each(const struct overlay *o, enum overlay_kind kind, overlay_fn *fn,
+		 void *arg);
 /* Store the runs of a record.  They are within the pool. */
 int overlay_apply(struct overlay *o, int fd, const uint64_t *runs, uint64_t nwords);
 

@@ -76,6 +76,8 @@ int stat_heap(struct fm_heap *h, struct fm_stats *stats)
 	rc = read_heap(h, 0, &c.super, sizeof(c.super));
 	if (rc == 0)
 		rc = run(&c, map_fd(h), stats);
+	if (rc == 0 && h->atomic != NULL)
+		atomic_figures(h->atomic, stats);
 	pthread_mutex_unlock(&h->root_lock);
 	return rc;
 }
@@ -98,6 +100,8 @@ int stat_file(int fd, struct fm_stats *stats)
 		rc = super_check(&c.super);
 	if (rc == 0)
 		rc = run(&c, fd, stats);
+	if (rc == 0 && view.atomic != NULL)
+		atomic_figures(view.atomic, stats);
 	inspect_close_view(&view);
 	return rc;
 }

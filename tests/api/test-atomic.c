@@ -557,6 +557,8 @@ static void bank_until_killed(void *arg)
 
 	bank->fi = fmalloc_open(P, 0, NULL);
 	child_check(bank->fi != NULL);
+	/* Every other time each commit gives all memory up. */
+	child_check(bank->seed % 2 == 0 || fm_set_private_limit(bank->fi, 0) == 0);
 	bank->account =
 		fm_get(((struct top *)fm_root_get(bank->fi, "top", "top"))->values);
 	bank->nrounds = 1000000;
@@ -577,7 +579,7 @@ static void killed_threads_leave_a_commit(void **state)
 	open_bank(&bank);
 	assert_int_equal(fmalloc_close(bank.fi), 0);
 	for (i = 0; i < nkills; i++) {
-		bank.seed = i * 100;
+		bank.seed = i * 101;
 		pid = child_start(bank_until_killed, &bank);
 		usleep(5000 + i * 7919 % 40000);
 		kill(pid, SIGKILL);
@@ -587,6 +589,108 @@ static void killed_threads_leave_a_commit(void **state)
 		check_sum(fm_get(top_of(fi)->values));
 		assert_int_equal(fmalloc_close(fi), 0);
 	}
+}
+
+/* --- memory ------------------------------------------------------------------- */
+
+#define LIMIT (UINT64_C(4) << 20)
+
+/* Bytes of the pool that are memory of this process, as the kernel counts them. */
+static uint64_t anonymous_len(const struct fm_info *fi)
+{
+	uintptr_t base = (uintptr_t)fi->mem & ~((UINT64_C(1) << FM_WINDOW_BITS) - 1);
+	FILE *f = fopen("/proc/self/smaps", "r");
+	unsigned long from, to, kib;
+	uint64_t sum = 0;
+	bool ours = false;
+	char line[512];
+
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f) != NULL)
+		if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+			ours = from - base < UINT64_C(1) << FM_WINDOW_BITS;
+		else if (ours && sscanf(line, "Anonymous: %lu kB", &kib) == 1)
+			sum += kib << 10;
+	fclose(f);
+	return sum;
+}
+
+static struct fm_stats stats_of(struct fm_info *fi)
+{
+	struct fm_stats s = { .size = sizeof(s) };
+
+	assert_int_equal(fm_stat(fi, &s), 0);
+	return s;
+}
+
+#define NWORDS (UINT64_C(8) << 20) /* of 8 bytes: 64 MiB */
+
+/* A commit that writes 512 pages. */
+static void scatter(struct fm_info *fi, uint64_t *seed, uint64_t *model)
+{
+	uint64_t *value = fm_get(top_of(fi)->values), at;
+	unsigned i;
+
+	/* Another case has had threads: they would have to be known not to store. */
+	assert_int_equal(fm_begin(fi), 0);
+	for (i = 0; i < 512; i++) {
+		at = rnd(seed) % NWORDS;
+		value[at] = model[at] = rnd(seed);
+	}
+	assert_int_equal(fm_end(fi), 0);
+	assert_int_equal(fmalloc_commit(fi), 0);
+}
+
+static void memory_has_a_limit(void **state)
+{
+	struct fm_info *fi = open_new(), *reader;
+	uint64_t *model = calloc(NWORDS, 8), *value, seed = 1, at;
+	unsigned i;
+
+	(void)state;
+	assert_non_null(model);
+	fm_set(make_top(fi)->values, fcalloc(NWORDS, 8));
+	assert_int_equal(fmalloc_commit(fi), 0);
+	for (i = 0; i < 8; i++)
+		scatter(fi, &seed, model);
+	assert_true(stats_of(fi).private_len > 2 * LIMIT);
+	assert_true(anonymous_len(fi) > LIMIT);
+
+	assert_int_equal(fm_set_private_limit(fi, LIMIT), 0);
+	for (i = 0; i < 20; i++) {
+		scatter(fi, &seed, model);
+		assert_true(stats_of(fi).private_len <= LIMIT);
+		assert_true(anonymous_len(fi) <= LIMIT);
+	}
+	/* Not while somebody reads the last checkpoint. */
+	reader = fmalloc_open(P, FM_RDONLY, NULL);
+	assert_non_null(reader);
+	for (i = 0; i < 4; i++)
+		scatter(fi, &seed, model);
+	assert_true(stats_of(fi).private_len > LIMIT);
+	assert_int_equal(fmalloc_close(reader), 0);
+	scatter(fi, &seed, model);
+	assert_true(stats_of(fi).private_len <= LIMIT);
+
+	/* What was given up is written, found, and undone as ever. */
+	value = fm_get(top_of(fi)->values);
+	for (i = 0; i < 1000; i++)
+		value[rnd(&seed) % NWORDS] = 1;
+	assert_int_equal(fmalloc_rollback(fi), 0);
+	assert_memory_equal(value, model, NWORDS * 8);
+	assert_int_equal(fm_set_private_limit(fi, 0), 0);
+	for (i = 0; i < 4; i++)
+		scatter(fi, &seed, model);
+	assert_true(anonymous_len(fi) <= 16 * 4096);
+	assert_int_equal(fmalloc_close(fi), 0);
+	good();
+	fi = open_again();
+	value = fm_get(top_of(fi)->values);
+	for (at = 0; at < NWORDS && value[at] == model[at]; at++)
+		;
+	assert_int_equal(at, NWORDS);
+	assert_int_equal(fmalloc_close(fi), 0);
+	free(model);
 }
 
 int main(void)
@@ -604,6 +708,7 @@ int main(void)
 		scratch_test(threads_commit_together),
 		scratch_test(a_thread_that_ends_stops_nobody),
 		scratch_test(killed_threads_leave_a_commit),
+		scratch_test(memory_has_a_limit),
 	};
 
 	return cmocka_run_group_tests_name("atomic", tests, NULL, NULL);

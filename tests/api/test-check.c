@@ -217,7 +217,7 @@ static void stat_wants_a_pool_and_room(void **state)
 		struct fm_stats stats;
 		uint64_t later;		/* of a version to come */
 	} more = { .stats.size = sizeof(more), .later = 99 };
-	struct fm_stats stats = { .size = sizeof(stats) - 8 };
+	struct fm_stats stats = { .size = offsetof(struct fm_stats, log_len) - 8 };
 
 	(void)state;
 	assert_int_equal(fm_stat(&none, &stats), -1);
@@ -230,6 +230,12 @@ static void stat_wants_a_pool_and_room(void **state)
 	assert_int_equal(more.stats.size, sizeof(more));
 	assert_int_equal(more.later, 0);
 	assert_int_equal(more.stats.nzones, 1);
+	/* A program that was built with the first version. */
+	stats.size += 8;
+	stats.log_len = 99;
+	assert_int_equal(fm_stat(fi, &stats), 0);
+	assert_int_equal(stats.nzones, 1);
+	assert_int_equal(stats.log_len, 99);
 	assert_int_equal(fmalloc_close(fi), 0);
 }
 

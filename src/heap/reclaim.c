@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Giving up memory of an atomic pool that is as in the file: the pages that a program
+ * wrote are memory of its process, and become the page cache's again.
+ */
+#include <config.h>
+
+#include <string.h>
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 32)
+#include <sys/single_threaded.h>
+#else
+#define __libc_single_threaded 0
+#endif
+
+#include "heap/atomic.h"
+
+#define SWEEP_NS_MIN 20000u     /* scanning that takes less is left as it is */
+#define SWEEP_NCHUNKS_MAX 4096u /* looked at in one go */
+#define ANON_LEN_MAX (UINT64_C(64) << 20)
+#define ANON_LEN_MIN (UINT64_C(1) << 20)
+
+/* A store that another thread makes just now would be lost.  Those in brackets are not
+ * being made. */
+static bool nobody_stores(const struct atomic *a)
+{
+	return __libc_single_threaded ||
+	       __atomic_load_n(&a->bracketed, __ATOMIC_RELAXED);
+}
+
+/* A chunk that is as in the file, and nothing has been stored there for some time. */
+static bool is_cold(const struct atomic *a, uint64_t chunk)
+{
+	const struct overlay_chunk *c =
+		overlay_chunk(&a->overlay, chunk * FM_CHUNK_NPAGES);
+	const struct chunk_heat *heat = &a->heat[chunk];
+
+	return !atomic_has_bit(a->hot, chunk) && (c == NULL || c->nlogged == 0) &&
+	       (heat->last == 0 || a->ncaptures - heat->last > ATOMIC_NCOLD) &&
+	       (int32_t)(a->ncaptures - heat->keep_until) >= 0;
+}
+
+/* If the program is still reading it, it will be back: then the next time is later. */
+static void drop_chunk(struct fm_heap *h, uint64_t chunk)
+{
+	struct atomic *a = h->atomic;
+	struct chunk_heat *heat = &a->heat[chunk];
+	uint32_t i;
+
+	if (atomic_has_bit(a->armed, chunk)) {
+		atomic_set_bit(a->armed, chunk, false);
+		dirty_forget(&a->dirty, chunk << FM_CHUNK_SHIFT, FM_CHUNK_LEN);
+	}
+	map_drop(h, chunk << FM_CHUNK_SHIFT, FM_CHUNK_LEN);
+	for (i = 0; overlay_chunk(&a->overlay, chunk * FM_CHUNK_NPAGES) != NULL &&
+		    i < FM_CHUNK_NPAGES;
+	     i++)
+		overlay_drop(&a->overlay, chunk * FM_CHUNK_NPAGES + i);
+	heat->keep_until = a->ncaptures + (ATOMIC_NCOLD << heat->ndrops);
+	if (heat->ndrops < 12)
+		heat->ndrops++;
+}
+
+static void drop_cold(struct fm_heap *h)
+{
+	struct atomic *a = h->atomic;
+	uint64_t start = atomic_now_ns(), nchunks = a->mapped_end >> FM_CHUNK_SHIFT, n;
+
+	for (n = 0; n < SWEEP_NCHUNKS_MAX && n < nchunks; n++) {
+		if (a->sweep >= nchunks)
+			a->sweep = 0;
+		if (is_cold(a, a->sweep))
+			drop_chunk(h, a->sweep);
+		a->sweep++;
+		if (n % 8 == 7 && atomic_now_ns() - start > a->scan_ns)
+			break;
+	}
+}
+
+/* What has been committed since, and is anonymous memory, becomes the file's.  Pages
+ * that differ from the file are moved along. */
+static void map_committed(struct fm_heap *h)
+{
+	struct atomic *a = h->atomic;
+	uint64_t off = a->mapped_end, end = a->committed_end, page;
+	unsigned char *mem = map_part(h, off, end - off);
+
+	if (mem == NULL)
+		return;
+	for (page = off >> FM_PAGE_SHIFT; page < end >> FM_PAGE_SHIFT; page++) {
+		if (overlay_chunk(&a->overlay, page) == NULL) {
+			page |= FM_CHUNK_NPAGES - 1;
+			continue;
+		}
+		if (overlay_find(&a->overlay, page) != NULL)
+			memcpy(mem + (page << FM_PAGE_SHIFT) - off,
+			       h->base + (page << FM_PAGE_SHIFT), FM_PAGE_LEN);
+	}
+	if (map_part_over(h, mem, off, end - off) < 0)
+		return;
+	a->mapped_end = end;
+	for (page = off >> FM_CHUNK_SHIFT; page << FM_CHUNK_SHIFT < end; page++)
+		atomic_set_bit(a->armed, page, false);
+	dirty_watch(&a->dirty, off, end - off);
+}
+
+void reclaim_sweep(struct fm_heap *h)
+{
+	struct atomic *a = h->atomic;
+	uint64_t anon_len =
+		a->committed_end > a->mapped_end ? a->committed_end - a->mapped_end : 0;
+
+	if (!nobody_stores(a))
+		return;
+	if (anon_len > ANON_LEN_MAX ||
+	    (anon_len > ANON_LEN_MIN && a->scan_ns > SWEEP_NS_MIN))
+		map_committed(h);
+	if (a->scan_ns > SWEEP_NS_MIN)
+		drop_cold(h);
+}
+
+/* --- all of it ---------------------------------------------------------------- */
+
+uint64_t reclaim_len(const struct fm_heap *h)
+{
+	const struct atomic *a = h->atomic;
+	uint64_t end = heap_end(h);
+
+	/* Each page that was written is there twice. */
+	return 2 * a->overlay.npages * FM_PAGE_LEN +
+	       (end > a->mapped_end ? end - a->mapped_end : 0);
+}
+
+bool reclaim_may(const struct fm_heap *h)
+{
+	return nobody_stores(h->atomic);
+}
+
+void reclaim_all(struct fm_heap *h)
+{
+	struct atomic *a = h->atomic;
+	const struct overlay *o = &a->overlay;
+	uint64_t c;
+
+	if (a->committed_end > a->mapped_end)
+		map_committed(h);
+	/* Behind the end of the heap nobody has anything. */
+	for (c = overlay_next_chunk(o, 0); c << FM_CHUNK_SHIFT < a->mapped_end;
+	     c = overlay_next_chunk(o, c + 1))
+		drop_chunk(h, c);
+}

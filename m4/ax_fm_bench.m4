@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# AX_FM_BENCH: which allocators `make bench` can compare with.  Each is optional:
-# sets the conditionals HAVE_MIMALLOC, HAVE_JEMALLOC, HAVE_BOOST and HAVE_PMDK, and
-# the lists fm_bench_with and fm_bench_without of names for the summary.
+# AX_FM_BENCH: which allocators, and libraries that commit, `make bench` can compare
+# with.  Each is optional: sets the conditionals HAVE_MIMALLOC, HAVE_JEMALLOC, HAVE_BOOST,
+# HAVE_PMDK, HAVE_LMDB and HAVE_SQLITE, and the lists fm_bench_with and
+# fm_bench_without of names for the summary.
 AC_DEFUN([AX_FM_BENCH], [
 fm_bench_with=glibc
 fm_bench_without=
@@ -15,9 +16,11 @@ AC_CHECK_HEADER([boost/interprocess/managed_mapped_file.hpp],
 AC_LANG_POP([C++])
 AX_FM_BENCH_HAVE([boost])
 AX_FM_BENCH_LIB([pmdk], [libpmemobj.h], [pmemobj], [pmemobj_alloc])
+AX_FM_BENCH_LIB([lmdb], [lmdb.h], [lmdb], [mdb_txn_begin])
+AX_FM_BENCH_LIB([sqlite], [sqlite3.h], [sqlite3], [sqlite3_open])
 ])
 
-# AX_FM_BENCH_LIB(NAME, HEADER, LIBRARY, FUNCTION): look for an allocator.
+# AX_FM_BENCH_LIB(NAME, HEADER, LIBRARY, FUNCTION): look for a library.
 AC_DEFUN([AX_FM_BENCH_LIB], [
 fm_found=no
 AC_CHECK_HEADER([$2], [AC_CHECK_LIB([$3], [$4], [fm_found=yes])])

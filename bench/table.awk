@@ -5,7 +5,9 @@
 #
 # Where glibc has a value, it is shown as it is (the median), and the others as
 # ratios: the median of value / glibc's value in the same round.  Where it has
-# none, and in rows of what is a ratio already, all are shown as they are.
+# none, and in rows of what is a ratio already, all are shown as they are.  Rows of
+# durable commits are followed by ratios to what the disk could do, and those of loads by
+# ratios to that into a live pool.
 
 # label NAME WORDS KIND UNIT: declare a row, in the order of the table.
 function label(name, words, kind, unit)
@@ -14,6 +16,14 @@ function label(name, words, kind, unit)
 	words_of[name] = words
 	kind_of[name] = kind
 	unit_of[name] = unit
+}
+
+function label_commits(k, words,    row)
+{
+	row = "commits" k
+	label(row, words ", commits a second", "plain", "")
+	label(row "/words", "of what writing the words would make", "plain", "x")
+	label(row "/pages", "of what writing the pages would make", "plain", "x")
 }
 
 BEGIN {
@@ -29,6 +39,11 @@ BEGIN {
 	label("A6open", "A6 open a heap of 10M objects, to the first alloc", "plain", " ms")
 	label("A6kill", "A6 the same after kill -9", "plain", " ms")
 	label("A7", "A7 walk a list of 1M nodes, hot", "compare", " ns")
+	label_commits(1, "1 update of 8 bytes a commit")
+	label_commits(100, "100 updates")
+	label_commits(10000, "10,000 updates")
+	label("bulk", "bulk load", "plain", " s")
+	label("bulk/fmalloc-live", "the same, over that of the live pool", "plain", "x")
 	ncolumns = split(allocators, column, " ")
 }
 
@@ -41,7 +56,7 @@ BEGIN {
 
 function is_number(s)
 {
-	return s ~ /^[0-9.]+$/
+	return s ~ /^[0-9.]+(e[-+]?[0-9]+)?$/
 }
 
 # Three digits.
@@ -99,6 +114,27 @@ function add_scaling(    c, r, one, two)
 		}
 }
 
+# A row ROW/PEER: the ratios of ROW to that peer's in the same round.
+function add_ratios(row, peer,    c, r, one, base)
+{
+	for (c = 1; c <= ncolumns; c++)
+		for (r = 1; r <= nrounds; r++) {
+			one = value[row, column[c], r]
+			base = value[row, peer, r]
+			if (!is_number(one) || !is_number(base) || base == 0)
+				continue
+			value[row "/" peer, column[c], r] = one / base
+			seen[row "/" peer] = 1
+		}
+}
+
+function add_all_ratios(    i, parts)
+{
+	for (i = 1; i <= nrows; i++)
+		if (split(rows[i], parts, "/") == 2)
+			add_ratios(parts[1], parts[2])
+}
+
 function print_row(row,    c, line, has_glibc, r)
 {
 	for (r = 1; r <= nrounds; r++)
@@ -115,6 +151,7 @@ END {
 	if (nrounds == 0)
 		exit
 	add_scaling()
+	add_all_ratios()
 	head = "| workload |"
 	rule = "|---|"
 	for (c = 1; c <= ncolumns; c++) {

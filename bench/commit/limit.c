@@ -103,5 +103,5 @@ const struct peer peers[] = {
 
 const char *peers_version(void)
 {
-	return "pwrite and fdatasync (words, pages)";
+	return "words and pages by pwrite and fdatasync";
 }

@@ -7,6 +7,7 @@
 #include <lmdb.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include "commit/peer.h"
 #include "tools.h"
@@ -96,5 +97,9 @@ const struct peer peers[] = {
 
 const char *peers_version(void)
 {
-	return mdb_version(NULL, NULL, NULL);
+	static char text[32];
+
+	snprintf(text, sizeof(text), "LMDB %d.%d.%d", MDB_VERSION_MAJOR, MDB_VERSION_MINOR,
+		 MDB_VERSION_PATCH);
+	return text;
 }

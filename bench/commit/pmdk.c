@@ -88,7 +88,7 @@ const char *peers_version(void)
 {
 	static char text[64];
 
-	snprintf(text, sizeof(text), "libpmemobj (PMDK) of interface %d.%d, by msync",
+	snprintf(text, sizeof(text), "libpmemobj (PMDK) of interface %d.%d",
 		 PMEMOBJ_MAJOR_VERSION, PMEMOBJ_MINOR_VERSION);
 	return text;
 }

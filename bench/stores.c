@@ -13,10 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <fmalloc.h>
+
+#include "tools.h"
 
 #define NBLOCKS 32
 #define BLOCK_LEN (32ul << 20)
@@ -24,14 +25,6 @@
 #define NROUNDS 21
 
 static uint64_t block_off[NBLOCKS];
-
-static double now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1e9 + t.tv_nsec;
-}
 
 static int make_pool(const char *path)
 {
@@ -71,7 +64,7 @@ static char *map_file(const char *path, uint64_t len)
 static double round_of_stores(char *mem)
 {
 	uint64_t x = 88172645463325252ull, off;
-	double start = now_ns();
+	double start = now_s();
 	int i;
 
 	for (i = 0; i < NSTORES; i++) {
@@ -81,25 +74,13 @@ static double round_of_stores(char *mem)
 		off = block_off[x % NBLOCKS] + (x >> 8) % (BLOCK_LEN / 8) * 8;
 		*(volatile uint64_t *)(mem + off) = x;
 	}
-	return (now_ns() - start) / NSTORES;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double median(double *v)
-{
-	qsort(v, NROUNDS, sizeof(*v), by_value);
-	return v[NROUNDS / 2];
+	return (now_s() - start) * 1e9 / NSTORES;
 }
 
 int main(int argc, char **argv)
 {
 	static double mount_ns[NROUNDS], file_ns[NROUNDS];
+	double mount_median, file_median;
 	char *through_mount, *direct;
 	uint64_t len = 0;
 	int i;
@@ -125,7 +106,9 @@ int main(int argc, char **argv)
 			file_ns[i] = f;
 		}
 	}
+	mount_median = median(mount_ns, NROUNDS);
+	file_median = median(file_ns, NROUNDS);
 	printf("random stores, 1 GiB pool: mount %.1f ns, file %.1f ns, ratio %.2f\n",
-	       median(mount_ns), median(file_ns), median(mount_ns) / median(file_ns));
+	       mount_median, file_median, mount_median / file_median);
 	return 0;
 }

@@ -10,13 +10,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <fmalloc.h>
+
+#include "tools.h"
 
 #define NBLOCKS 16384
 #define BLOCK_LEN 65536
@@ -25,20 +25,6 @@
 struct table {
 	FM_PTR(char) block[NBLOCKS];
 };
-
-static double now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1e3 + t.tv_nsec / 1e6;
-}
-
-static void die(const char *what)
-{
-	fprintf(stderr, "updates: %s: %s\n", what, fm_errmsg());
-	exit(1);
-}
 
 static long written(void)
 {
@@ -59,41 +45,35 @@ static struct table *fill(struct fm_info *fi)
 	char *p;
 	int i;
 
-	if (t == NULL)
-		die("allocate");
+	need(t != NULL, "allocate", fm_errmsg());
 	for (i = 0; i < NBLOCKS; i++) {
 		p = fmalloc_in(fi, BLOCK_LEN);
-		if (p == NULL)
-			die("allocate");
+		need(p != NULL, "allocate", fm_errmsg());
 		memset(p, 1, BLOCK_LEN);
 		fm_set(t->block[i], p);
 	}
-	if (fmalloc_commit(fi) < 0)
-		die("commit");
+	need(fmalloc_commit(fi) == 0, "commit", fm_errmsg());
 	return t;
 }
 
 static void round_of_updates(struct fm_info *fi, struct table *t, const char *when)
 {
-	static uint64_t x = 88172645463325252ull;
-	double start = now_ms(), stored;
+	double start = now_s(), stored;
 	long before = written();
+	uint64_t x;
 	int i;
 
 	for (i = 0; i < NUPDATES; i++) {
-		x ^= x << 13;	/* xorshift64 (Marsaglia) */
-		x ^= x >> 7;
-		x ^= x << 17;
+		x = rnd();
 		*(uint64_t *)(fm_get(t->block[x % NBLOCKS]) +
 			      (x >> 20) % (BLOCK_LEN / 8) * 8) = x;
 	}
-	stored = now_ms();
-	if (fmalloc_commit(fi) < 0)
-		die("commit");
+	stored = now_s();
+	need(fmalloc_commit(fi) == 0, "commit", fm_errmsg());
 	printf("1000 updates of 8 bytes and a commit, %s: wrote %.2f times"
 	       " the changed pages; stores %.1f us each, commit %.1f ms\n", when,
 	       (written() - before) / (NUPDATES * 4096.0),
-	       (stored - start) * 1e3 / NUPDATES, now_ms() - stored);
+	       (stored - start) * 1e6 / NUPDATES, (now_s() - stored) * 1e3);
 }
 
 static void in_one_process(const char *path, bool make, const char *when)
@@ -101,8 +81,7 @@ static void in_one_process(const char *path, bool make, const char *when)
 	struct fm_info *fi = fmalloc_open(path, make ? FM_CREATE | FM_EXCL : 0, NULL);
 	struct table *t;
 
-	if (fi == NULL)
-		die(path);
+	need(fi != NULL, path, fm_errmsg());
 	t = make ? fill(fi) : fm_root_get(fi, "table", NULL);
 	round_of_updates(fi, t, when);
 	round_of_updates(fi, t, when);

@@ -102,7 +102,7 @@ int main(int argc, char **argv)
 	unlink(argv[1]);
 	for (i = 0; i < nrounds; i++)
 		measure(pool, contents, i);
-	printf("us for a commit of one word, and then %u GiB were read:", ngib);
+	printf("us for a commit of one word, before and after %u GiB are read:", ngib);
 	for (i = 0; i < NFIGURES; i++)
 		printf("%s %s %.0f (%.2f)", i > 0 ? "," : "", words[i],
 		       median(us[i], nrounds), median(ratio[i], nrounds));

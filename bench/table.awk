@@ -30,7 +30,7 @@ BEGIN {
 	label("A1", "A1 hot alloc+free of 64 B", "compare", " ns")
 	label("A2", "A2 churn, 100k slots, 16..1024 B", "compare", " ns")
 	label("A2x2", "A2 the same in two threads at once, each", "compare", " ns")
-	label("scaling", "A2 throughput of two threads over that of one", "plain", "x")
+	label("A2scale", "A2 throughput of two threads over that of one", "plain", "x")
 	label("A3", "A3 two threads, every free remote, 16..256 B", "compare", " ns")
 	label("A4alloc", "A4 allocate and write 10M x 32 B", "compare", " ns")
 	label("A4free", "A4 free them in random order", "compare", " ns")
@@ -101,19 +101,6 @@ function cell(row, who, ratio,    r, x, n, v, word, nwords)
 	return digits(median(v, n)) (ratio ? "x" : unit_of[row])
 }
 
-function add_scaling(    c, r, one, two)
-{
-	for (c = 1; c <= ncolumns; c++)
-		for (r = 1; r <= nrounds; r++) {
-			one = value["A2", column[c], r]
-			two = value["A2x2", column[c], r]
-			if (!is_number(one) || !is_number(two))
-				continue
-			value["scaling", column[c], r] = 2 * one / two
-			seen["scaling"] = 1
-		}
-}
-
 # A row ROW/PEER: the ratios of ROW to that peer's in the same round.
 function add_ratios(row, peer,    c, r, one, base)
 {
@@ -150,7 +137,6 @@ function print_row(row,    c, line, has_glibc, r)
 END {
 	if (nrounds == 0)
 		exit
-	add_scaling()
 	add_all_ratios()
 	head = "| workload |"
 	rule = "|---|"

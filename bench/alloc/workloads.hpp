@@ -27,7 +27,8 @@
  *   A1  a block of 64 bytes allocated and freed, again and again
  *   A2  100,000 slots of 16 to 1,024 bytes: one freed, filled again, at random
  *   A2x2  the same in two threads at once, each with slots of its own: what it
- *       takes either of them
+ *       takes either of them; and, in turn with that, in one: how many times as much
+ *       two get done (A2scale)
  *   A3  one thread allocates 16 to 256 bytes, another frees them
  *   A4  10 million blocks of 32 bytes allocated and written (A4alloc), then freed
  *       in random order (A4free); bytes of the heap for each byte that is live,
@@ -48,6 +49,7 @@
 #include <atomic>
 #include <errno.h>
 #include <new>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -175,6 +177,7 @@ template <class H> static void a1(unsigned scale)
 }
 
 static const unsigned churn_nslots = 100000;
+static const unsigned a2x2_nturns = 25;
 
 template <class H> static void churn_fill(void **slot, rng &r)
 {
@@ -206,36 +209,69 @@ template <class H> static void a2(unsigned scale)
 	printf("A2 %.3f\n", (now_ns() - start) / n);
 }
 
+/* One of the two threads of A2x2. */
+struct churner {
+	void **slot;
+	rng r;
+	double both[a2x2_nturns], alone[a2x2_nturns]; /* ns an operation */
+
+	explicit churner(unsigned k) : slot(own_memory<void *>(churn_nslots)), r(k + 1)
+	{
+	}
+};
+
+/* Two threads at once and, in turn with that, one of them: what a machine gives changes
+ * from second to second. */
+template <class H>
+static void churn_in_turns(churner &own, int k, unsigned n, pthread_barrier_t *barrier,
+			   std::atomic<unsigned> &done)
+{
+	H::thread();
+	churn_fill<H>(own.slot, own.r);
+	churn<H>(own.slot, own.r, n * 3);
+	for (unsigned i = 0; i < a2x2_nturns; i++) {
+		double start;
+
+		pthread_barrier_wait(barrier);
+		start = now_ns();
+		churn<H>(own.slot, own.r, n);
+		own.both[i] = (now_ns() - start) / n;
+		/* The other one is not to be alone for its rest. */
+		done++;
+		while (done < 2 * (i + 1))
+			churn<H>(own.slot, own.r, 100);
+		pthread_barrier_wait(barrier);
+		start = now_ns();
+		if (i % 2 == (unsigned)k)
+			churn<H>(own.slot, own.r, n);
+		own.alone[i] = (now_ns() - start) / n;
+	}
+}
+
 template <class H> static void a2x2(unsigned scale)
 {
-	unsigned n = 10000000 / scale;
-	std::atomic<int> ready(0), done(0);
-	double took[2];
+	unsigned n = 10000000 / scale / a2x2_nturns;
+	double both[a2x2_nturns], ratio[a2x2_nturns];
+	churner c[2] = { churner(0), churner(1) };
+	std::atomic<unsigned> done(0);
+	pthread_barrier_t barrier;
 	std::thread t[2];
 
-	for (int k = 0; k < 2; k++)
+	pthread_barrier_init(&barrier, NULL, 2);
+	for (int k = 0; k < 2; k++) {
 		t[k] = std::thread([&, k] {
-			void **slot = own_memory<void *>(churn_nslots);
-			double start;
-			rng r(k + 1);
-
-			H::thread();
-			churn_fill<H>(slot, r);
-			churn<H>(slot, r, n / 5);
-			ready++;
-			while (ready < 2)
-				spin();
-			start = now_ns();
-			churn<H>(slot, r, n);
-			took[k] = (now_ns() - start) / n;
-			/* The other one is not to be alone for its rest. */
-			done++;
-			while (done < 2)
-				churn<H>(slot, r, 100);
+			churn_in_turns<H>(c[k], k, n, &barrier, done);
 		});
+	}
 	t[0].join();
 	t[1].join();
-	printf("A2x2 %.3f\n", (took[0] + took[1]) / 2);
+	for (unsigned i = 0; i < a2x2_nturns; i++) {
+		both[i] = (c[0].both[i] + c[1].both[i]) / 2;
+		/* To the same thread's own. */
+		ratio[i] = c[i % 2].alone[i] * 2 / c[i % 2].both[i];
+	}
+	printf("A2x2 %.3f\n", median(both, a2x2_nturns));
+	printf("A2scale %.3f\n", median(ratio, a2x2_nturns));
 }
 
 /* --- A3 ------------------------------------------------------------------ */

@@ -61,9 +61,8 @@ static uint64_t a_length(uint64_t *seed)
 {
 	switch (rnd(seed) % 32) {
 	case 0:
-		return 1 + rnd(seed) % (1 << 20);
+		return 1 + rnd(seed) % (rnd(seed) % 8 == 0 ? 1 << 20 : 60000);
 	case 1:
-	case 2:
 		return 1 + rnd(seed) % 60000;
 	case 3:
 	case 4:
@@ -94,7 +93,6 @@ static void plan(unsigned t, uint64_t number, struct change *c)
 
 /* Shared with the program; numbers of changes, by thread. */
 struct known {
-	uint64_t ready;
 	uint64_t begun[NTHREADS], ended[NTHREADS];
 	uint64_t acked[NTHREADS];	/* that a commit had, which returned */
 	uint64_t limit[NTHREADS];	/* that commits that returned can have had */
@@ -202,7 +200,7 @@ static void *work(void *arg)
 /* All threads commit, or one of them; often, or not. */
 static void choose_commits(uint64_t *seed)
 {
-	static const unsigned often[] = { 1, 4, 30, 200 };
+	static const unsigned often[] = { 1, 3, 10, 40 };
 	unsigned t, one = rnd(seed) % 2 ? rnd(seed) % NTHREADS : NTHREADS;
 
 	for (t = 0; t < NTHREADS; t++)
@@ -222,7 +220,6 @@ static void program(void *arg)
 	child_check(rnd(&seed) % 8 != 0 || fm_set_private_limit(fi, 0) == 0);
 	for (t = 0; t < NTHREADS; t++)
 		child_check(pthread_create(&thread, NULL, work, (void *)t) == 0);
-	store(&run.known->ready, 1);
 	for (;;)
 		pause();
 }
@@ -380,18 +377,16 @@ static void kill_after(pid_t pid, unsigned us)
 	run.nkills++;
 }
 
+/* It is killed a moment after its n-th commit; one in eight while it opens the pool. */
 static void kill_program(uint64_t *seed)
 {
-	uint64_t its_seed = rnd(seed);
-	/* One in eight is killed while it opens the pool. */
+	uint64_t its_seed = rnd(seed), n = rnd(seed) % 12;
 	int tries = rnd(seed) % 8 == 0 ? 0 : 100000;
-	pid_t pid;
+	pid_t pid = child_start(program, &its_seed);
 
-	store(&run.known->ready, 0);
-	pid = child_start(program, &its_seed);
-	while (tries-- > 0 && load(&run.known->ready) == 0)
+	while (tries-- > 0 && load(&run.known->nreturned) < n)
 		usleep(20);
-	kill_after(pid, rnd(seed) % (rnd(seed) % 2 ? 3000 : 25000));
+	kill_after(pid, rnd(seed) % 3000);
 }
 
 static void killed_at_any_moment_it_is_a_commit(void **state)

@@ -21,7 +21,7 @@ static struct {
 	struct recording *to; /* NULL: nothing is recorded */
 	struct image *im;     /* that is changed; may be NULL */
 	uint64_t ino;
-	size_t synced; /* operations before the last sync */
+	size_t synced; /* operations before the last sync, made or not */
 } rec;
 
 static struct op *add(enum op_kind kind, uint64_t off, uint64_t len)
@@ -284,11 +284,7 @@ static int synced(int fd)
 
 	if (!is_recorded(fd, &len))
 		return 0;
-	if (is_left_out()) {
-		add(OP_LOST, 0, 0);
-		return 0;
-	}
-	add(OP_SYNC, 0, 0);
+	add(is_left_out() ? OP_LOST : OP_SYNC, 0, 0);
 	rec.synced = rec.to->n;
 	return 0;
 }

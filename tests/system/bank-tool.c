@@ -78,13 +78,15 @@ static void transfer(unsigned t, uint32_t *seed)
 	int64_t amount = next(seed) % 100;
 	struct bill *old = fm_get(bank->bill[t][slot]), *new;
 
-	new = fmalloc_in(pool, sizeof(*new));
-	if (new == NULL)
-		exit(fail("fmalloc"));
-	new->amount = amount;
 	/* Other threads are at the same accounts. */
 	__atomic_fetch_sub(&bank->account[next(seed) % NACCOUNTS], amount,
 			   __ATOMIC_RELAXED);
+	/* From here on money is missing, until all is done. */
+	new = fmalloc_in(pool, sizeof(*new));
+	if (new == NULL)
+		exit(fail("fmalloc"));
+	memset(new->pad, (int)amount, sizeof(new->pad));
+	new->amount = amount;
 	if (old != NULL)
 		__atomic_fetch_add(&bank->account[next(seed) % NACCOUNTS], old->amount,
 				   __ATOMIC_RELAXED);
@@ -104,7 +106,7 @@ static void *work(void *arg)
 		transfer(t, &seed);
 		if (fm_end(pool) != 0)
 			exit(fail("fm_end"));
-		if (next(&seed) % 64 == 0 && fmalloc_commit(pool) != 0)
+		if (next(&seed) % 16 == 0 && fmalloc_commit(pool) != 0)
 			exit(fail("commit"));
 	}
 	return arg;

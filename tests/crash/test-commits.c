@@ -23,20 +23,20 @@
 #include "crash/contents.h"
 
 #define NTHREADS 4u
-#define NVALUES 2048u	/* of a thread */
-#define NBLOCKS 48u	/* of a thread */
-#define FRESH_EVERY 60	/* kills */
+#define NVALUES 2048u  /* of a thread */
+#define NBLOCKS 48u    /* of a thread */
+#define FRESH_EVERY 60 /* kills */
 
 /* --- what there is in the pool ------------------------------------------------ */
 
-struct part {			/* of a thread */
-	uint64_t number;	/* of its last change */
+struct part {            /* of a thread */
+	uint64_t number; /* of its last change */
 	uint64_t value[NVALUES];
 	FM_PTR(unsigned char) block[NBLOCKS];
 };
 
 struct top {
-	uint64_t nchanges;	/* of all threads */
+	uint64_t nchanges; /* of all threads */
 	struct part part[NTHREADS];
 };
 
@@ -44,7 +44,7 @@ struct top {
 struct model {
 	uint64_t number;
 	uint64_t value[NVALUES];
-	uint64_t block_len[NBLOCKS];	/* 0: none */
+	uint64_t block_len[NBLOCKS]; /* 0: none */
 	uint64_t block_seed[NBLOCKS];
 };
 
@@ -94,9 +94,9 @@ static void plan(unsigned t, uint64_t number, struct change *c)
 /* Shared with the program; numbers of changes, by thread. */
 struct known {
 	uint64_t begun[NTHREADS], ended[NTHREADS];
-	uint64_t acked[NTHREADS];	/* that a commit had, which returned */
-	uint64_t limit[NTHREADS];	/* that commits that returned can have had */
-	uint64_t nasked, nreturned;	/* commits */
+	uint64_t acked[NTHREADS];   /* that a commit had, which returned */
+	uint64_t limit[NTHREADS];   /* that commits that returned can have had */
+	uint64_t nasked, nreturned; /* commits */
 };
 
 static struct {
@@ -104,7 +104,7 @@ static struct {
 	const char *pool;
 	struct model model[NTHREADS];
 	uint64_t seed;
-	int nkills, nbetween;		/* the second: no commit was under way */
+	int nkills, nbetween; /* the second: no commit was under way */
 	uint64_t nchanges, ncommits;
 } run;
 
@@ -131,7 +131,7 @@ static void raise_to(uint64_t *where, uint64_t value)
 /* --- the program that is killed ------------------------------------------------- */
 
 static struct fm_info *fi;
-static unsigned every[NTHREADS];	/* so many changes, then a commit; 0: none */
+static unsigned every[NTHREADS]; /* so many changes, then a commit; 0: none */
 
 static struct top *top_of(struct fm_info *pool)
 {
@@ -269,10 +269,12 @@ static void judge_number(unsigned t, uint64_t number)
 
 	if (number < k->acked[t])
 		wrong("change %" PRIu64 " of thread %u was acknowledged, %" PRIu64
-		      " is there", k->acked[t], t, number);
+		      " is there",
+		      k->acked[t], t, number);
 	if (number > most)
 		wrong("change %" PRIu64 " of thread %u is there, but no commit can have"
-		      " had more than %" PRIu64, number, t, most);
+		      " had more than %" PRIu64,
+		      number, t, most);
 }
 
 /* Returns how many blocks there are. */
@@ -284,7 +286,8 @@ static uint64_t judge_part(const struct part *part, unsigned t)
 	unsigned i;
 
 	if (memcmp(part->value, m->value, sizeof(m->value)) != 0)
-		wrong("values of thread %u are not those of change %" PRIu64, t, m->number);
+		wrong("values of thread %u are not those of change %" PRIu64, t,
+		      m->number);
 	for (i = 0; i < NBLOCKS; i++) {
 		mem = fm_get(part->block[i]);
 		len = m->block_len[i];

@@ -26,7 +26,8 @@ void image_open(struct image *im, const char *from)
 	file_copy(from, im->path);
 	im->len = file_size(from);
 	assert_true(im->len <= IMAGE_LEN_MAX);
-	im->mem = mmap(NULL, IMAGE_LEN_MAX, PROT_READ | PROT_WRITE, MAP_SHARED, im->fd, 0);
+	im->mem = mmap(NULL, IMAGE_LEN_MAX, PROT_READ | PROT_WRITE, MAP_SHARED, im->fd,
+		       0);
 	assert_ptr_not_equal(im->mem, MAP_FAILED);
 }
 
@@ -80,7 +81,8 @@ void image_save_length(struct image *im, uint64_t len)
 	uint64_t off, n;
 
 	for (off = len; off < im->len; off += n) {
-		n = PAGE - off % PAGE < im->len - off ? PAGE - off % PAGE : im->len - off;
+		n = PAGE - off % PAGE < im->len - off ? PAGE - off % PAGE
+						      : im->len - off;
 		if (!is_zero(im->mem + off, n))
 			image_save(im, off, n);
 	}

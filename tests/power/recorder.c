@@ -113,8 +113,7 @@ static bool is_head(const struct op *op)
 	return op->len == FM_SECTOR_LEN && magic == FM_LOG_MAGIC;
 }
 
-/* Of an extent of the log that is linked to another, which the write of before did
- * not have. */
+/* A head with which the chain of extents gets longer, and one with which it ends. */
 static bool is_link(const struct op *op)
 {
 	const struct fm_log_disk *head = (const void *)op->data;
@@ -122,7 +121,7 @@ static bool is_link(const struct op *op)
 	return is_head(op) && head->next_off != 0;
 }
 
-static bool is_unlinked(const struct op *op)
+static bool is_shrinking(const struct op *op)
 {
 	const struct fm_log_disk *head = (const void *)op->data;
 
@@ -137,8 +136,16 @@ static void count_write(const struct op *op, unsigned n[NTHINGS])
 		n[THING_CHECKPOINT]++;
 	else if (is_link(op))
 		n[THING_LOG_GROWTH]++;
-	else if (is_unlinked(op))
+	else if (is_shrinking(op))
 		n[THING_LOG_SHRINKING]++;
+}
+
+/* Of the file, which has len bytes before. */
+static uint64_t length_after(const struct op *op, uint64_t len)
+{
+	if (op->kind == OP_LENGTH)
+		return op->len;
+	return op->kind == OP_WRITE && op->off + op->len > len ? op->off + op->len : len;
 }
 
 void recording_count(const struct recording *r, uint64_t len, unsigned n[NTHINGS])
@@ -150,10 +157,7 @@ void recording_count(const struct recording *r, uint64_t len, unsigned n[NTHINGS
 	memset(n, 0, NTHINGS * sizeof(n[0]));
 	for (i = 0; i < r->n; i++) {
 		op = &r->op[i];
-		end = op->kind == OP_LENGTH ? op->len :
-		      op->kind == OP_WRITE && op->off + op->len > len ?
-					      op->off + op->len :
-					      len;
+		end = length_after(op, len);
 		if (op->kind == OP_WRITE)
 			count_write(op, n);
 		n[THING_GROWTH] += end > len;

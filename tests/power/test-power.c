@@ -21,8 +21,8 @@
 #define SECTOR 512u
 #define NVALUES 4000u
 #define BIG_LEN (UINT64_C(5) << 20) /* such that whole chunks become free */
-#define NCOMMITS_PLANTED 160u /* enough for checkpoints */
-#define START "start"         /* the file before the program */
+#define NCOMMITS_PLANTED 160u       /* enough for checkpoints */
+#define START "start"               /* the file before the program */
 
 /* --- the program -------------------------------------------------------------- */
 
@@ -306,7 +306,7 @@ struct judge {
 	uint64_t acked, begun; /* commits */
 	uint64_t nstates, nprefixes, nrecoveries, nwrong;
 	unsigned nthings[NTHINGS]; /* in the recording */
-	char first[1024]; /* what was wrong first */
+	char first[1024];          /* what was wrong first */
 };
 
 static void wrong(struct judge *j, const char *what, const char *more)
@@ -521,9 +521,10 @@ static void any_failure_leaves_a_commit(void **state)
 	(void)state;
 	planted = PLANT_NONE;
 	run(&j, env("POWER_COMMITS", 120), env("POWER_STATES", 1000));
-	print_message("# %llu states: %llu are prefixes, %llu were opened for writing\n",
-		      (unsigned long long)j.nstates, (unsigned long long)j.nprefixes,
-		      (unsigned long long)j.nrecoveries);
+	print_message(
+		"# %llu states: %llu are prefixes, %llu were opened for writing\n",
+		(unsigned long long)j.nstates, (unsigned long long)j.nprefixes,
+		(unsigned long long)j.nrecoveries);
 	has_everything(j.nthings);
 	if (j.nwrong > 0)
 		fail_msg("%llu wrong; %s", (unsigned long long)j.nwrong, j.first);
@@ -536,7 +537,8 @@ static void is_caught(enum plant bug)
 	planted = bug;
 	run(&j, NCOMMITS_PLANTED, 600);
 	planted = PLANT_NONE;
-	print_message("# %llu states until %s\n", (unsigned long long)j.nstates, j.first);
+	print_message("# %llu states until %s\n", (unsigned long long)j.nstates,
+		      j.first);
 	assert_true(j.nwrong > 0);
 }
 

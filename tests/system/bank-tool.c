@@ -25,7 +25,7 @@
 #define NACCOUNTS 100000u
 #define EACH 1000
 #define NTHREADS 8u
-#define NBILLS 16u	/* that a thread has at most */
+#define NBILLS 16u /* that a thread has at most */
 
 struct bill {
 	int64_t amount;
@@ -167,8 +167,9 @@ static int check_bank(const struct bank *b, const char *path)
 	for (i = 0; i < NTHREADS; i++)
 		n += b->ntransfers[i];
 	if (bills < 0 || sum != want) {
-		fprintf(stderr, "bank-tool: %s: %lld of %lld are there, %lld in bills\n",
-			path, (long long)sum, (long long)want, (long long)bills);
+		fprintf(stderr,
+			"bank-tool: %s: %lld of %lld are there, %lld in bills\n", path,
+			(long long)sum, (long long)want, (long long)bills);
 		return 1;
 	}
 	printf("%llu\n", (unsigned long long)n);

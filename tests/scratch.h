@@ -16,6 +16,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,6 +106,16 @@ static inline int child_wait(pid_t pid)
 	while (waitpid(pid, &status, 0) < 0)
 		assert_int_equal(errno, EINTR);
 	return status;
+}
+
+/* Kill the child: false if it ended otherwise. */
+static inline bool child_kill(pid_t pid)
+{
+	int status;
+
+	kill(pid, SIGKILL);
+	status = child_wait(pid);
+	return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
 }
 
 static inline void child_run(void (*fn)(void *arg), void *arg)

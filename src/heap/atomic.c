@@ -351,7 +351,8 @@ int atomic_leave(struct fm_heap *h)
 /* --- space -------------------------------------------------------------------- */
 
 /* Bytes of a commit that was never made are to be zeroes again before anything is put
- * there. */
+ * there.  Those of one that is under way are its own, also where it has by now been
+ * freed. */
 int atomic_claim(struct fm_heap *h, uint64_t off, uint64_t len)
 {
 	struct atomic *a = h->atomic;
@@ -362,8 +363,8 @@ int atomic_claim(struct fm_heap *h, uint64_t off, uint64_t len)
 		a->punch[c] = PUNCH_NONE;
 		a->npunch[PUNCH_NONE]++;
 	}
-	if (off < a->committed_end)
-		off = a->committed_end;
+	if (off < a->kept_end)
+		off = a->kept_end;
 	if (end > a->stale_end)
 		end = a->stale_end;
 	return off < end ? map_zero(h->fd, off, end - off) : 0;

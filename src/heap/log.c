@@ -250,8 +250,27 @@ static int check_runs(const struct log *log, const uint64_t *runs, uint64_t nwor
 	return 0;
 }
 
+/* For one record after another: memory that is new costs more than reading into it. */
+struct buffer {
+	void *mem;
+	uint64_t len;
+};
+
+static void *buffer_of(struct buffer *b, uint64_t len)
+{
+	if (len <= b->len)
+		return b->mem;
+	map_anon_free(b->mem, b->len);
+	b->len = len;
+	b->mem = map_anon_sparse(b->len);
+	if (b->mem == NULL)
+		b->len = 0;
+	return b->mem;
+}
+
 /* Replay the record at log->end: 1, 0 (none is there), or -errno. */
-static int replay_one(struct log *log, int fd, uint64_t file_len, struct overlay *o)
+static int replay_one(struct log *log, int fd, uint64_t file_len, struct overlay *o,
+		      struct buffer *b)
 {
 	struct fm_record_disk head, *record;
 	uint64_t nwords;
@@ -260,7 +279,7 @@ static int replay_one(struct log *log, int fd, uint64_t file_len, struct overlay
 	rc = read_record_head(log, fd, &head);
 	if (rc <= 0)
 		return rc;
-	record = map_anon_sparse(head.len);
+	record = buffer_of(b, head.len);
 	if (record == NULL)
 		return err_sys(ENOMEM, "memory for a record of the log");
 	nwords = (head.len - sizeof(head)) / 8;
@@ -268,7 +287,7 @@ static int replay_one(struct log *log, int fd, uint64_t file_len, struct overlay
 	/* It may be being written just now. */
 	if (rc == 0 && (record->len != head.len || record->salt != head.salt ||
 			record->seq != head.seq || record->crc != record_crc(record)))
-		goto none;
+		return 0;
 	if (rc == 0)
 		rc = check_runs(log, (uint64_t *)(record + 1), nwords, file_len);
 	if (rc == 0)
@@ -277,17 +296,17 @@ static int replay_one(struct log *log, int fd, uint64_t file_len, struct overlay
 		log_accept(log, record);
 		rc = 1;
 	}
-none:
-	map_anon_free(record, head.len);
 	return rc;
 }
 
 int log_replay(struct log *log, int fd, uint64_t file_len, struct overlay *o)
 {
+	struct buffer b = { .mem = NULL };
 	int rc, n = 0;
 
-	while ((rc = replay_one(log, fd, file_len, o)) > 0)
+	while ((rc = replay_one(log, fd, file_len, o, &b)) > 0)
 		n++;
+	map_anon_free(b.mem, b.len);
 	return rc < 0 ? rc : n;
 }
 

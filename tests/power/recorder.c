@@ -19,8 +19,9 @@ bool recorder_no_checksums;
 
 static struct {
 	struct recording *to; /* NULL: nothing is recorded */
+	struct image *im;     /* that is changed; may be NULL */
 	uint64_t ino;
-	size_t synced; /* operations before the last sync */
+	size_t synced; /* operations before the last sync, made or not */
 } rec;
 
 static struct op *add(enum op_kind kind, uint64_t off, uint64_t len)
@@ -37,16 +38,31 @@ static struct op *add(enum op_kind kind, uint64_t off, uint64_t len)
 	return &r->op[r->n++];
 }
 
-static bool is_recorded(int fd)
+/* And how long it is. */
+static bool is_recorded(int fd, uint64_t *len)
 {
 	struct stat st;
 
-	return rec.to != NULL && fstat(fd, &st) == 0 && st.st_ino == rec.ino;
+	if (rec.to == NULL || fstat(fd, &st) < 0 || st.st_ino != rec.ino)
+		return false;
+	*len = st.st_size;
+	return true;
 }
 
-void recorder_start(uint64_t ino, struct recording *to)
+/* [off, end) of the file, of which `len` bytes are there, is going to be changed. */
+static void save(uint64_t off, uint64_t end, uint64_t len)
+{
+	if (rec.im == NULL)
+		return;
+	image_save(rec.im, off, end - off);
+	if (end > len)
+		image_save_length(rec.im, end);
+}
+
+void recorder_start(uint64_t ino, struct recording *to, struct image *im)
 {
 	memset(to, 0, sizeof(*to));
+	rec.im = im;
 	rec.ino = ino;
 	rec.synced = 0;
 	rec.to = to;
@@ -72,7 +88,7 @@ void recording_free(struct recording *r)
 	memset(r, 0, sizeof(*r));
 }
 
-/* --- planted bugs ------------------------------------------------------------- */
+/* --- what a write is ---------------------------------------------------------- */
 
 static bool is_record(const struct op *op)
 {
@@ -96,6 +112,63 @@ static bool is_head(const struct op *op)
 	memcpy(&magic, op->data, sizeof(magic));
 	return op->len == FM_SECTOR_LEN && magic == FM_LOG_MAGIC;
 }
+
+/* A head with which the chain of extents gets longer, and one with which it ends. */
+static bool is_link(const struct op *op)
+{
+	const struct fm_log_disk *head = (const void *)op->data;
+
+	return is_head(op) && head->next_off != 0;
+}
+
+static bool is_shrinking(const struct op *op)
+{
+	const struct fm_log_disk *head = (const void *)op->data;
+
+	return is_head(op) && head->free_off != 0 && head->next_off == 0;
+}
+
+static void count_write(const struct op *op, unsigned n[NTHINGS])
+{
+	if (is_record(op))
+		n[THING_COMMIT]++;
+	else if (is_lap(op))
+		n[THING_CHECKPOINT]++;
+	else if (is_link(op))
+		n[THING_LOG_GROWTH]++;
+	else if (is_shrinking(op))
+		n[THING_LOG_SHRINKING]++;
+}
+
+/* Of the file, which has len bytes before. */
+static uint64_t length_after(const struct op *op, uint64_t len)
+{
+	if (op->kind == OP_LENGTH)
+		return op->len;
+	return op->kind == OP_WRITE && op->off + op->len > len ? op->off + op->len : len;
+}
+
+void recording_count(const struct recording *r, uint64_t len, unsigned n[NTHINGS])
+{
+	const struct op *op;
+	uint64_t end;
+	size_t i;
+
+	memset(n, 0, NTHINGS * sizeof(n[0]));
+	for (i = 0; i < r->n; i++) {
+		op = &r->op[i];
+		end = length_after(op, len);
+		if (op->kind == OP_WRITE)
+			count_write(op, n);
+		n[THING_GROWTH] += end > len;
+		n[THING_CUT] += end < len;
+		n[THING_HOLE] += op->kind == OP_ZERO;
+		n[THING_ROLLBACK] += op->kind == OP_ROLLBACK;
+		len = end;
+	}
+}
+
+/* --- planted bugs ------------------------------------------------------------- */
 
 /* What the writes since the last sync were. */
 static void look_back(bool *record, bool *lap, bool *longer, bool *home)
@@ -161,10 +234,15 @@ int __wrap_msync(void *mem, size_t len, int flags);
 
 ssize_t __wrap_pwrite(int fd, const void *buf, size_t len, off_t off)
 {
-	ssize_t n = __real_pwrite(fd, buf, len, off);
 	struct op *op;
+	uint64_t was;
+	ssize_t n;
 
-	if (n <= 0 || !is_recorded(fd))
+	if (!is_recorded(fd, &was))
+		return __real_pwrite(fd, buf, len, off);
+	save(off, off + len, was);
+	n = __real_pwrite(fd, buf, len, off);
+	if (n <= 0)
 		return n;
 	op = add(OP_WRITE, off, n);
 	op->data = malloc(n);
@@ -174,37 +252,43 @@ ssize_t __wrap_pwrite(int fd, const void *buf, size_t len, off_t off)
 
 int __wrap_ftruncate(int fd, off_t len)
 {
-	int rc = __real_ftruncate(fd, len);
+	uint64_t was;
 
-	if (rc == 0 && is_recorded(fd))
-		add(OP_LENGTH, 0, len);
-	return rc;
+	if (!is_recorded(fd, &was))
+		return __real_ftruncate(fd, len);
+	add(OP_LENGTH, 0, len);
+	if (rec.im != NULL)
+		image_save_length(rec.im, len);
+	return __real_ftruncate(fd, len);
 }
 
 int __wrap_fallocate(int fd, int mode, off_t off, off_t len)
 {
-	struct stat st;
-	off_t was = fstat(fd, &st) == 0 ? st.st_size : 0;
-	int rc = __real_fallocate(fd, mode, off, len);
+	bool zero = (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) != 0;
+	uint64_t was;
+	int rc;
 
-	if (rc != 0 || !is_recorded(fd))
-		return rc;
-	if (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
+	if (!is_recorded(fd, &was))
+		return __real_fallocate(fd, mode, off, len);
+	if (zero)
+		save(off, off + len < (off_t)was ? off + len : (off_t)was, was);
+	else
+		save(was, off + len, was);
+	rc = __real_fallocate(fd, mode, off, len);
+	if (rc == 0 && zero)
 		add(OP_ZERO, off, len);
-	else if (off + len > was)
+	else if (rc == 0 && off + len > (off_t)was)
 		add(OP_LENGTH, 0, off + len);
 	return rc;
 }
 
 static int synced(int fd)
 {
-	if (!is_recorded(fd))
+	uint64_t len;
+
+	if (!is_recorded(fd, &len))
 		return 0;
-	if (is_left_out()) {
-		add(OP_LOST, 0, 0);
-		return 0;
-	}
-	add(OP_SYNC, 0, 0);
+	add(is_left_out() ? OP_LOST : OP_SYNC, 0, 0);
 	rec.synced = rec.to->n;
 	return 0;
 }

@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "power/image.h"
+
 enum op_kind {
 	OP_WRITE,
 	OP_LENGTH,	/* the file has `len` bytes */
@@ -17,7 +19,8 @@ enum op_kind {
 	OP_SYNC,
 	OP_LOST,	/* a sync that was left out */
 	OP_BEGIN,	/* the program asks for commit number `off` ... */
-	OP_ACK		/* ... and has been told that it is made */
+	OP_ACK,		/* ... and has been told that it is made */
+	OP_ROLLBACK	/* the program asks for one */
 };
 
 struct op {
@@ -29,6 +32,19 @@ struct op {
 struct recording {
 	struct op *op;
 	size_t n, cap;
+};
+
+/* How often the things happened that a recording should have. */
+enum thing {
+	THING_COMMIT,
+	THING_CHECKPOINT,
+	THING_ROLLBACK,
+	THING_GROWTH,		/* of the file */
+	THING_CUT,		/* of the file */
+	THING_HOLE,
+	THING_LOG_GROWTH,
+	THING_LOG_SHRINKING,
+	NTHINGS
 };
 
 /* Syncs that are left out: bugs of the library, planted. */
@@ -44,11 +60,14 @@ enum plant {
 extern enum plant planted;
 extern bool recorder_no_checksums;
 
-/* Of the file with this inode; `to` is empty. */
-void recorder_start(uint64_t ino, struct recording *to);
+/* Of the file with this inode; `to` is empty.  im: the file is that image's, which gets
+ * a way back; may be NULL. */
+void recorder_start(uint64_t ino, struct recording *to, struct image *im);
 void recorder_stop(void);
 /* What the program knows. */
 void recorder_note(enum op_kind kind, uint64_t number);
 void recording_free(struct recording *r);
+/* len: of the file when it began. */
+void recording_count(const struct recording *r, uint64_t len, unsigned n[NTHINGS]);
 
 #endif

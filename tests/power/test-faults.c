@@ -55,9 +55,17 @@ ssize_t __wrap_pwrite(int fd, const void *buf, size_t len, off_t off)
 	return -1;
 }
 
+/* What happens while a commit waits for the disk; may be NULL. */
+static void (*meanwhile)(void);
+
 /* It takes no time where nothing is lost. */
 int __wrap_fdatasync(int fd)
 {
+	void (*now)(void) = meanwhile;
+
+	meanwhile = NULL;
+	if (now != NULL)
+		now();
 	return fails(fd) ? -1 : 0;
 }
 
@@ -322,6 +330,52 @@ static void closing(void **state)
 	assert_true(from > 10);
 }
 
+/* --- during a commit ---------------------------------------------------------- */
+
+#define BIG_LEN (UINT64_C(6) << 20)
+
+static struct fm_info *big_pool;
+static unsigned char *big;
+
+/* Such that the file gets space again where the commit has a block. */
+static void free_and_use_again(void)
+{
+	ffree(big);
+	assert_int_equal(fm_trim(big_pool), 0);
+	big = fmalloc(BIG_LEN);
+	assert_non_null(big);
+}
+
+static void what_is_freed_during_a_commit_is_in_it(void **state)
+{
+	struct fm_info *fi = fmalloc_open(P, FM_CREATE | FM_ATOMIC, NULL), *ro;
+	const unsigned char *was;
+
+	(void)state;
+	assert_non_null(fi);
+	fmalloc_set_target(fi);
+	big_pool = fi;
+	/* Behind the heap the file may have anything now. */
+	big = fmalloc(BIG_LEN);
+	assert_non_null(big);
+	assert_int_equal(fmalloc_rollback(fi), 0);
+	big = fmalloc(BIG_LEN);
+	assert_non_null(big);
+	memset(big, 7, BIG_LEN);
+	assert_int_equal(fm_root_set(fi, "big", big, ""), 0);
+	meanwhile = free_and_use_again;
+	assert_int_equal(fmalloc_commit(fi), 0);
+	assert_null(meanwhile);
+	ro = fmalloc_open(P, FM_RDONLY, NULL);
+	assert_non_null(ro);
+	was = fm_root_get(ro, "big", "");
+	assert_non_null(was);
+	assert_int_equal(was[0], 7);
+	assert_memory_equal(was, was + 1, BIG_LEN - 1);
+	assert_int_equal(fmalloc_close(ro), 0);
+	assert_int_equal(fmalloc_close(fi), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -330,6 +384,7 @@ int main(void)
 		scratch_test(a_commit_that_grows_the_log),
 		scratch_test(a_commit_with_a_checkpoint),
 		scratch_test(closing),
+		scratch_test(what_is_freed_during_a_commit_is_in_it),
 	};
 
 	return cmocka_run_group_tests_name("faults", tests, NULL, NULL);

@@ -72,6 +72,18 @@ mount_store()
 	fmfs mount "$lib_store" "$lib_mnt" "$@"
 }
 
+# make_fs TYPE SIZE: an XFS or Btrfs on a loop device, mounted at $work/TYPE.fs.
+make_fs()
+{
+	truncate -s "$2" "$1.img"
+	case $1 in
+	xfs)	mkfs.xfs -q -m reflink=1 "$1.img" ;;
+	btrfs)	mkfs.btrfs -q "$1.img" ;;
+	esac
+	mkdir "$1.fs"
+	mount -o loop "$1.img" "$1.fs"
+}
+
 umount_store()
 {
 	fmfs umount "$1"

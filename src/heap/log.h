@@ -34,6 +34,16 @@ struct log {
 				 * would count */
 };
 
+/* Whether the page at off is the log's. */
+static inline bool log_has_page(const struct log *log, uint64_t off)
+{
+	const struct log_extent *e = log->extent, *end = e + log->nextents;
+
+	while (e < end && off - e->off >= (uint64_t)e->npages << FM_PAGE_SHIFT)
+		e++;
+	return e < end;
+}
+
 /* Wait until all that was written to the file is on the disk. */
 int log_sync(int fd);
 

@@ -3,9 +3,15 @@
  * Snapshots: a file POOL@TAG beside its pool, of a moment, that never changes.
  *
  * Where the store's file system can share blocks (FICLONE) the clone is the
- * moment, also while a program writes through a mapping.  Where it cannot, the
+ * moment, also while a program writes through a mapping.  Where it cannot, a live
  * pool is copied, with its writer's lock held so that nobody writes to it
  * meanwhile; if somebody has it already: -EBUSY.
+ *
+ * Of an atomic pool a snapshot is its last commit, always, while the program goes on to
+ * commit.  Its file changes by write(2) only, in an order that leaves it right whenever
+ * the program is killed: so does a clone, which no write is under way in.  A copy is
+ * made from what checkpoints do not change while it has the readers' lock (the
+ * program's log gets longer meanwhile), and the log as it was at the start.
  */
 #ifndef FM_FUSE_SNAPSHOT_H
 #define FM_FUSE_SNAPSHOT_H

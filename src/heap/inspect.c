@@ -56,6 +56,11 @@ void inspect_close_view(struct inspect_view *view)
 	view->shared = false;
 }
 
+int inspect_finish_copy(struct inspect_view *view, int copy)
+{
+	return atomic_finish_copy(view->atomic, view->fd, copy);
+}
+
 int inspect_read(void *src, uint64_t off, void *buf, size_t len)
 {
 	struct inspect_view *view = src;

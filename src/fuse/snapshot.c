@@ -206,17 +206,23 @@ static int clone_now(struct fmfs *f, int from, int to, enum moment how,
 	return rc;
 }
 
-/* The last commit of an atomic pool, whose writer may go on.  -EUCLEAN: nothing was
- * done, for it has none. */
-static int copy_commit(fuse_req_t req, int from, int to, const char *name)
+/*
+ * The last commit of an atomic pool.  A writer at this mount waits for us when it next
+ * writes, for link(2) has the file's lock, and so does its checkpoint.  One in the store
+ * goes on, but makes no checkpoint.  -EUCLEAN: nothing was done, for there is none.
+ */
+static int copy_commit(fuse_req_t req, struct node *n, int from, int to,
+		       const char *name)
 {
 	struct inspect_view view;
 	int rc = 0;
 
 	if (locks_pool_in_use(from))
 		rc = check_space(fmfs_of(req), from, COPY_ATOMIC, name);
-	if (rc == 0)
-		rc = inspect_open_view(&view, from);
+	if (rc < 0)
+		return rc;
+	rc = locks_pool_in_use_here(n) ? inspect_open_still(&view, from)
+				       : inspect_open_view(&view, from);
 	if (rc == -EBUSY)
 		return refuse_busy(name, "does not end its checkpoint");
 	if (rc < 0)
@@ -224,6 +230,8 @@ static int copy_commit(fuse_req_t req, int from, int to, const char *name)
 	rc = copy_data(req, from, to, view.super.heap_end);
 	if (rc == 0)
 		rc = inspect_finish_copy(&view, to);
+	if (rc == 0 && !view.shared && !locks_pool_in_use_here(n))
+		rc = -EAGAIN; /* killed meanwhile: another may have gone on with it */
 	inspect_close_view(&view);
 	return rc;
 }
@@ -253,7 +261,7 @@ static int copy_quiet(fuse_req_t req, int from, int to, const char *name)
 }
 
 /* Make `to` the contents of `from` at one moment.  `from` is ours alone. */
-static int capture(fuse_req_t req, int from, int to, const char *name)
+static int capture(fuse_req_t req, struct node *n, int from, int to, const char *name)
 {
 	struct fmfs *f = fmfs_of(req);
 	struct pool_info pool;
@@ -270,7 +278,7 @@ static int capture(fuse_req_t req, int from, int to, const char *name)
 			return rc;
 	}
 	if (atomic) {
-		rc = copy_commit(req, from, to, name);
+		rc = copy_commit(req, n, from, to, name);
 		if (rc != -EUCLEAN)
 			return rc;
 	}
@@ -278,7 +286,7 @@ static int capture(fuse_req_t req, int from, int to, const char *name)
 }
 
 /* The snapshot in tmp/, complete and on the disk. */
-static int fill_tmp(fuse_req_t req, int from, int to, const char *name)
+static int fill_tmp(fuse_req_t req, struct node *n, int from, int to, const char *name)
 {
 	struct fmfs *f = fmfs_of(req);
 	struct stat st;
@@ -291,7 +299,7 @@ static int fill_tmp(fuse_req_t req, int from, int to, const char *name)
 	/* Cloning waits for what is dirty; have most of it written before. */
 	if (fdatasync(from) < 0)
 		return -errno;
-	rc = capture(req, from, to, name);
+	rc = capture(req, n, from, to, name);
 	if (rc < 0)
 		return rc;
 	if (f->may_chown && fchown(to, st.st_uid, st.st_gid) < 0)
@@ -301,8 +309,8 @@ static int fill_tmp(fuse_req_t req, int from, int to, const char *name)
 	return 0;
 }
 
-static int make_in_tmp(fuse_req_t req, int from, const char *name, const char *path,
-		       struct stat *st)
+static int make_in_tmp(fuse_req_t req, struct node *n, int from, const char *name,
+		       const char *path, struct stat *st)
 {
 	struct fmfs *f = fmfs_of(req);
 	char tmp[STORE_TMP_NAME_LEN];
@@ -312,7 +320,7 @@ static int make_in_tmp(fuse_req_t req, int from, const char *name, const char *p
 	if (to < 0)
 		return to;
 	nocow_set(to, nocow_get(from));	/* or it cannot be a clone */
-	rc = fill_tmp(req, from, to, name);
+	rc = fill_tmp(req, n, from, to, name);
 	if (rc == 0)
 		rc = store_publish(&f->store, tmp, path);
 	if (rc < 0)
@@ -363,7 +371,7 @@ int snapshot_make(fuse_req_t req, struct node *n, struct node *dir, const char *
 	from = node_open(&f->nodes, n, O_RDWR);
 	if (from < 0)
 		return from;
-	rc = make_in_tmp(req, from, name, path, st);
+	rc = make_in_tmp(req, n, from, name, path, st);
 	close(from);
 	return rc;
 }

@@ -7,11 +7,15 @@
  * pool is copied, with its writer's lock held so that nobody writes to it
  * meanwhile; if somebody has it already: -EBUSY.
  *
- * Of an atomic pool a snapshot is its last commit, always, while the program goes on to
- * commit.  Its file changes by write(2) only, in an order that leaves it right whenever
- * the program is killed: so does a clone, which no write is under way in.  A copy is
- * made from what checkpoints do not change while it has the readers' lock (the
- * program's log gets longer meanwhile), and the log as it was at the start.
+ * Of an atomic pool a snapshot is its last commit, or one that is under way, whatever its
+ * program does.  Its file changes by write(2) only, in an order that leaves it right
+ * whenever the program is killed: so does a clone, which is between two writes.  A copy is
+ * made from what only checkpoints change, and none does while it has the readers' lock,
+ * and of the log as it was at the start.
+ *
+ * The kernel locks the file for link(2), so a program at this mount that writes to it
+ * waits until the snapshot is made, perhaps with a checkpoint half done: the readers'
+ * lock is not to be waited for then.
  */
 #ifndef FM_FUSE_SNAPSHOT_H
 #define FM_FUSE_SNAPSHOT_H

@@ -20,10 +20,10 @@
 
 /* --- the last commit -------------------------------------------------------------- */
 
-int inspect_open_view(struct inspect_view *view, int fd)
+static int open_view(struct inspect_view *view, int fd, bool still)
 {
 	ssize_t n;
-	int rc;
+	int rc = 0;
 
 	memset(view, 0, sizeof(*view));
 	view->fd = fd;
@@ -33,8 +33,11 @@ int inspect_open_view(struct inspect_view *view, int fd)
 	if (n != sizeof(view->super) || super_check(&view->super) < 0 ||
 	    (view->super.incompat & FM_INCOMPAT_ATOMIC) == 0)
 		return 0;
-	rc = lock_share_wait(fd);
-	view->shared = rc == 0;
+	view->shared = lock_share_now(fd);
+	if (!view->shared && !still) {
+		rc = lock_share_wait(fd);
+		view->shared = rc == 0;
+	}
 	if (rc == 0)	/* again: it may have changed until now */
 		rc = read_at(fd, &view->super, sizeof(view->super), 0);
 	if (rc >= 0)
@@ -45,6 +48,16 @@ int inspect_open_view(struct inspect_view *view, int fd)
 	}
 	view->nrecords = atomic_nrecords(view->atomic);
 	return 0;
+}
+
+int inspect_open_view(struct inspect_view *view, int fd)
+{
+	return open_view(view, fd, false);
+}
+
+int inspect_open_still(struct inspect_view *view, int fd)
+{
+	return open_view(view, fd, true);
 }
 
 void inspect_close_view(struct inspect_view *view)

@@ -52,6 +52,12 @@ struct inspect_view {
 /* 0; -EUCLEAN, with words: the log is damaged; or -errno. */
 int inspect_open_view(struct inspect_view *view, int fd);
 void inspect_close_view(struct inspect_view *view);
+/*
+ * The same of an atomic pool whose writer the caller keeps from writing meanwhile: it may
+ * be in the middle of a checkpoint, which is then not waited for.  `shared` tells whether
+ * it is not.
+ */
+int inspect_open_still(struct inspect_view *view, int fd);
 /* Copy len bytes at off of the view at src: 0, -EUCLEAN (the file ends before), or -errno
  * of pread(2). */
 int inspect_read(void *src, uint64_t off, void *buf, size_t len);

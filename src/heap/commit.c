@@ -340,8 +340,13 @@ static void reclaim(struct fm_heap *h)
 static int commit_in_limits(struct fm_heap *h)
 {
 	struct atomic *a = h->atomic;
-	int rc = commit_make(h, true);
+	int rc;
 
+	/* Readers held checkpoints back.  If one comes after the other the log will not be
+	 * full just when there is none. */
+	if (a->log.end > 2 * log_limit(h))
+		commit_checkpoint(h);
+	rc = commit_make(h, true);
 	if (rc == 0 &&
 	    reclaim_len(h) > __atomic_load_n(&a->private_max, __ATOMIC_RELAXED))
 		reclaim(h);

@@ -265,9 +265,13 @@ int atomic_map(struct fm_heap *h)
 
 int atomic_finish_copy(struct atomic *a, int fd, int copy)
 {
+	uint32_t i;
 	int rc;
 
 	/* The copy's log may be of more than one moment: none of it counts. */
+	for (i = 0; i < a->log.nextents; i++)
+		map_punch(copy, a->log.extent[i].off,
+			  (uint64_t)a->log.extent[i].npages << FM_PAGE_SHIFT);
 	rc = log_write_heads(&a->log, copy);
 	if (rc == 0)
 		rc = commit_write_out(a, copy);

@@ -33,6 +33,7 @@
 #define LARGE_LEN 300000u
 #define NOPS 8u			/* nodes that a commit adds, or removes */
 #define TIDE 100u		/* commits that the list gets longer for, then shorter */
+#define SPELL 32u		/* commits that all make checkpoints, and then do not */
 
 struct node {
 	FM_PTR(struct node) next;
@@ -244,6 +245,8 @@ static int write_on(struct fm_info *fi, struct state *s, struct progress *p, uin
 	uint64_t i;
 
 	for (i = 0; n == 0 ? !stopped || log.nlaps == 0 : i < n; i++) {
+		if (s->number % SPELL == 0)
+			fm_set_private_limit(fi, s->number / SPELL % 2 ? 0 : UINT64_MAX);
 		set(&p->begun, s->number + 1);
 		if (change(fi, s) != 0)
 			return 1;

@@ -268,18 +268,17 @@ int atomic_finish_copy(struct atomic *a, int fd, int copy)
 	uint32_t i;
 	int rc;
 
+	rc = log_has_last(&a->log, fd);
+	if (rc == 0)
+		return err_set(EAGAIN, "its writer took a commit back meanwhile");
+	if (rc < 0)
+		return rc;
 	/* The copy's log may be of more than one moment: none of it counts. */
 	for (i = 0; i < a->log.nextents; i++)
 		map_punch(copy, a->log.extent[i].off,
 			  (uint64_t)a->log.extent[i].npages << FM_PAGE_SHIFT);
 	rc = log_write_heads(&a->log, copy);
-	if (rc == 0)
-		rc = commit_write_out(a, copy);
-	if (rc == 0)
-		rc = log_has_last(&a->log, fd);
-	if (rc == 0)
-		return err_set(EAGAIN, "its writer took a commit back meanwhile");
-	return rc < 0 ? rc : 0;
+	return rc == 0 ? commit_write_out(a, copy) : rc;
 }
 
 /* --- the writer's record, which is not logged --------------------------------- */

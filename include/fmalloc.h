@@ -71,7 +71,8 @@ struct fm_info {
  *
  * FM_ATOMIC is a property of the pool, for good: opened without it, an atomic pool is
  * an atomic pool.  Opened for writing, it is as of its last commit; read-only, too,
- * until fm_refresh(), whatever its writer does meanwhile.
+ * until fm_refresh(), whatever its writer does meanwhile.  At a mount of fmfs with the
+ * option "atomic" every new pool is made so, whoever makes it.
  *
  * If the caller has no target (fmalloc_set_target), the pool becomes it, and that
  * of other threads that never chose one.

@@ -6,11 +6,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "cli/ask.h"
@@ -20,44 +17,13 @@ static bool ends(const char *s, size_t max)
 	return memchr(s, '\0', max) != NULL;
 }
 
-/* The numbers of ioctls are not unique: nobody but FUSE is asked. */
-static int check_is_fuse(int fd)
-{
-	struct statfs st;
-
-	if (fstatfs(fd, &st) != 0)
-		return -errno;
-	return st.f_type == FUSE_SUPER_MAGIC ? 0 : -ENOTTY;
-}
-
-static int ask(int fd, unsigned long request, void *data)
-{
-	if (ioctl(fd, request, data) >= 0)
-		return 0;
-	return errno == ENOSYS ? -ENOTTY : -errno;
-}
-
-int ask_info(int fd, struct fmfs_info *info)
-{
-	int ret = check_is_fuse(fd);
-
-	memset(info, 0, sizeof(*info));
-	if (ret == 0)
-		ret = ask(fd, FMFS_IOC_INFO, info);
-	if (ret != 0)
-		return ret;
-	if (info->abi != FMFS_ABI || !ends(info->why_not, sizeof(info->why_not)))
-		return -EPROTO;
-	return 0;
-}
-
 int ask_info_at(const char *path, struct fmfs_info *info)
 {
 	int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC), ret;
 
 	if (fd < 0)
 		return -errno;
-	ret = ask_info(fd, info);
+	ret = fmfs_ask_info(fd, info);
 	close(fd);
 	return ret;
 }
@@ -77,12 +43,12 @@ int ask_pools(int root_fd, int (*fn)(const struct fmfs_pool_rec *pool, void *arg
 	struct fmfs_list list = { .n = 1 };
 	char after[FMFS_NAME_LEN] = "";
 	struct fmfs_info info;
-	int ret = ask_info(root_fd, &info);
+	int ret = fmfs_ask_info(root_fd, &info);
 
 	while (ret == 0 && list.n > 0) {
 		memset(&list, 0, sizeof(list));
 		strcpy(list.after, after);
-		ret = ask(root_fd, FMFS_IOC_LIST, &list);
+		ret = fmfs_ask(root_fd, FMFS_IOC_LIST, &list);
 		if (ret == 0 && list.n > FMFS_LIST_MAX)
 			ret = -EPROTO;
 		for (uint32_t i = 0; ret == 0 && i < list.n; i++) {
@@ -103,12 +69,12 @@ int ask_roots(int fd, int (*fn)(const struct fmfs_root_rec *root, void *arg), vo
 	struct fmfs_roots roots = { .n = 1 };
 	char after[sizeof(roots.after)] = "";
 	struct fmfs_info info;
-	int ret = ask_info(fd, &info);
+	int ret = fmfs_ask_info(fd, &info);
 
 	while (ret == 0 && roots.n > 0) {
 		memset(&roots, 0, sizeof(roots));
 		strcpy(roots.after, after);
-		ret = ask(fd, FMFS_IOC_ROOTS, &roots);
+		ret = fmfs_ask(fd, FMFS_IOC_ROOTS, &roots);
 		if (ret == 0 && roots.n > FMFS_ROOTS_MAX)
 			ret = -EPROTO;
 		for (uint32_t i = 0; ret == 0 && i < roots.n; i++) {

@@ -9,8 +9,7 @@
 
 #include "common/fmfs_ioctl.h"
 
-/* Of any file of the mount. */
-int ask_info(int fd, struct fmfs_info *info);
+/* As fmfs_ask_info(). */
 int ask_info_at(const char *path, struct fmfs_info *info);
 
 /* Call fn for each pool of the mount, or each named root of the pool, in order of

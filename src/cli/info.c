@@ -27,6 +27,7 @@ static void print_text(const struct fmfs_info *info, const struct mount_entry *m
 		printf("passthrough: no (%s)\n", *why ? why : "no reason given");
 	printf("reflink: %s\n", info->flags & FMFS_F_REFLINK ? "yes" : "no");
 	printf("read-only: %s\n", info->flags & FMFS_F_READONLY ? "yes" : "no");
+	printf("atomic: %s\n", info->flags & FMFS_F_ATOMIC ? "yes" : "no");
 	printf("daemon: %llu\n", (unsigned long long)info->pid);
 	printf("store: %s\n", store);
 	printf("mountpoint: %s\n", point);
@@ -45,6 +46,7 @@ static void print_json(const struct fmfs_info *info, const struct mount_entry *m
 		cli_json_text(obj, "why_not", info->why_not);
 	cli_json_set(obj, "reflink", json_boolean(info->flags & FMFS_F_REFLINK));
 	cli_json_set(obj, "read_only", json_boolean(info->flags & FMFS_F_READONLY));
+	cli_json_set(obj, "atomic", json_boolean(info->flags & FMFS_F_ATOMIC));
 	cli_json_set(obj, "daemon", cli_json_u64(info->pid));
 	if (mount->source)
 		cli_json_text(obj, "store", mount->source);
@@ -61,7 +63,7 @@ static int show(const char *path, bool json)
 	struct fmfs_info info;
 	struct stat st;
 	int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	int ret = fd < 0 ? -errno : ask_info(fd, &info);
+	int ret = fd < 0 ? -errno : fmfs_ask_info(fd, &info);
 
 	if (ret == 0 && fstat(fd, &st) != 0)
 		ret = -errno;

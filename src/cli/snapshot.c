@@ -21,7 +21,10 @@ static int explain(const char *pool, const char *snapshot, int err)
 		return cli_fail(
 			pool, "a program has it open for writing, and this store cannot"
 			      " share blocks between files (no reflink): try again when"
-			      " the program has closed it");
+			      " the program has closed it (an atomic pool need not be)");
+	case EAGAIN:
+		return cli_fail(pool, "a commit of the program that has it open failed"
+				      " meanwhile: try again");
 	case EEXIST:
 		return cli_fail(snapshot, "exists already");
 	case EPERM:

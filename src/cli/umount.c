@@ -56,7 +56,7 @@ static int open_daemon(const char *point, uint64_t *pid)
 {
 	struct fmfs_info info;
 	int fd = open(point, O_RDONLY | O_DIRECTORY | O_NONBLOCK | O_CLOEXEC);
-	int ret = fd < 0 ? -errno : ask_info(fd, &info);
+	int ret = fd < 0 ? -errno : fmfs_ask_info(fd, &info);
 
 	if (fd >= 0)
 		close(fd); /* it would keep the mount busy */

@@ -16,6 +16,7 @@
 #define FMFS_F_PASSTHROUGH 0x1u	/* mappings go straight to the store's files */
 #define FMFS_F_REFLINK 0x2u	/* snapshots share space (FICLONE works) */
 #define FMFS_F_READONLY 0x4u
+#define FMFS_F_ATOMIC 0x8u	/* new pools are to be atomic */
 
 struct fmfs_info {		/* FMFS_IOC_INFO: any file of the mount */
 	uint32_t abi;		/* FMFS_ABI */
@@ -63,6 +64,14 @@ struct fmfs_roots {		/* FMFS_IOC_ROOTS: a pool; the catalog is brought
 #define FMFS_IOC_INFO _IOR('f', 0x60, struct fmfs_info)
 #define FMFS_IOC_LIST _IOWR('f', 0x61, struct fmfs_list)
 #define FMFS_IOC_ROOTS _IOWR('f', 0x62, struct fmfs_roots)
+
+/*
+ * Ask the mount that fd is a file of: 0 or -errno, -ENOTTY of what is no fmfs mount.
+ * The first may be asked of any file, and its answer is sound (or -EPROTO); the second
+ * only of one of which the first has answered.
+ */
+int fmfs_ask_info(int fd, struct fmfs_info *info);
+int fmfs_ask(int fd, unsigned long request, void *data);
 
 _Static_assert(sizeof(struct fmfs_list) < 1 << 14, "fits an ioctl number");
 _Static_assert(sizeof(struct fmfs_roots) < 1 << 14, "fits an ioctl number");

@@ -35,6 +35,8 @@ static void reply_info(fuse_req_t req, size_t out_max)
 		info.flags |= FMFS_F_REFLINK;
 	if (f->readonly)
 		info.flags |= FMFS_F_READONLY;
+	if (f->atomic)
+		info.flags |= FMFS_F_ATOMIC;
 	fuse_reply_ioctl(req, 0, &info, sizeof(info));
 }
 

@@ -33,6 +33,7 @@ struct fmfs {
 	struct index *index;
 	struct fuse_session *session;
 	bool readonly;        /* mounted so, or the store's file system is */
+	bool atomic;	      /* new pools are to be so */
 	bool may_chown;       /* the daemon can give files to others */
 	double attr_timeout;  /* seconds */
 	double entry_timeout; /* seconds */

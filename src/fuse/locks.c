@@ -433,3 +433,17 @@ bool locks_pool_in_use(int fd)
 
 	return fcntl(fd, F_OFD_GETLK, &range) == 0 && range.l_type != F_UNLCK;
 }
+
+bool locks_pool_in_use_here(struct node *n)
+{
+	struct lock_owner *o;
+	bool here = false;
+
+	pthread_mutex_lock(&n->lock);
+	/* Who has a lock does not see it. */
+	for (o = n->owners; o != NULL && !here; o = o->next)
+		here = !locks_pool_in_use(o->fd);
+	here = here && locks_pool_in_use(n->fd);
+	pthread_mutex_unlock(&n->lock);
+	return here;
+}

@@ -47,6 +47,8 @@ void locks_release(fuse_req_t req, struct node *n, uint64_t fh);
 
 /* Does a program hold the pool for writing, as fmalloc_open() does? */
 bool locks_pool_in_use(int fd);
+/* Is that program one at this mount? */
+bool locks_pool_in_use_here(struct node *n);
 
 /* Operations. */
 void fmfs_getlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,

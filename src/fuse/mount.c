@@ -295,6 +295,7 @@ static int run_fs(struct mounting *m)
 	int rc;
 
 	f->readonly = m->opt.readonly || f->store.readonly;
+	f->atomic = m->opt.atomic;
 	f->may_chown = geteuid() == 0;
 	f->attr_timeout = m->opt.attr_timeout;
 	f->entry_timeout = m->opt.entry_timeout;

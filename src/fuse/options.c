@@ -59,6 +59,13 @@ static bool set_rw(struct mount_options *o, const char *value)
 	return true;
 }
 
+static bool set_atomic(struct mount_options *o, const char *value)
+{
+	(void)value;
+	o->atomic = true;
+	return true;
+}
+
 static bool set_no_passthrough(struct mount_options *o, const char *value)
 {
 	(void)value;
@@ -80,6 +87,7 @@ static const struct option_desc {
 } options[] = {
 	{ "ro", OPT_OURS, set_ro },
 	{ "rw", OPT_OURS, set_rw },
+	{ "atomic", OPT_OURS, set_atomic },
 	{ "no_passthrough", OPT_OURS, set_no_passthrough },
 	{ "attr_timeout=", OPT_OURS, set_attr_timeout },
 	{ "entry_timeout=", OPT_OURS, set_entry_timeout },
@@ -326,6 +334,7 @@ void options_print_help(void)
 	      "  -f                    stay in the foreground, messages to standard error\n"
 	      "  -d                    the same, and show every request\n"
 	      "  -r, -o ro             read-only\n"
+	      "  -o atomic             let new pools be atomic: fmalloc(3), FM_ATOMIC\n"
 	      "  -o no_passthrough     let all data go through the daemon\n"
 	      "  -o attr_timeout=S     seconds that attributes are believed for (1)\n"
 	      "  -o entry_timeout=S    seconds that names are believed for (1)\n"

@@ -15,6 +15,7 @@ struct mount_options {
 	bool help;
 	bool sloppy; /* mount -s: unknown options are no error */
 	bool readonly;
+	bool atomic;
 	bool no_passthrough;
 	double attr_timeout;  /* seconds */
 	double entry_timeout; /* seconds */

@@ -47,7 +47,9 @@ static void decide_against(struct passthrough *p, const char *fmt, ...)
 	va_end(ap);
 	p->on = false;
 	p->decided = true;
-	log_warn("no passthrough: %s; large shared mappings will be slow", p->why_not);
+	log_warn("no passthrough: %s; large shared mappings will be slow, but not pools "
+		 "that are atomic (-o atomic)",
+		 p->why_not);
 }
 
 void passthrough_init(struct passthrough *p, const struct store *s, bool refused,

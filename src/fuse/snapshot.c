@@ -20,6 +20,11 @@
 /* How much is copied between two looks at whether the caller still wants it. */
 #define COPY_LEN (32l << 20)
 #define MAX_NGROUPS 1024
+/* What is to be free for commits of a program that goes on, if its pool is larger. */
+#define COMMITS_LEN (64ul << 20)
+
+/* How a snapshot of a pool that a program writes to is taken. */
+enum moment { CLONE_LIVE, CLONE_ATOMIC, COPY_ATOMIC };
 
 static struct log_limit refusals;
 
@@ -116,23 +121,22 @@ static int copy_extent(fuse_req_t req, int from, int to, off_t off, off_t end)
 	return 0;
 }
 
-/* Holes stay holes. */
-static int copy_data(fuse_req_t req, int from, int to)
+/* The first len bytes.  Holes stay holes. */
+static int copy_data(fuse_req_t req, int from, int to, off_t len)
 {
 	off_t off = 0, end;
-	struct stat st;
 	int rc = 0;
 
-	if (fstat(from, &st) < 0 || ftruncate(to, st.st_size) < 0)
+	if (ftruncate(to, len) < 0)
 		return -errno;
-	while (rc == 0) {
+	while (rc == 0 && off < len) {
 		off = lseek(from, off, SEEK_DATA);
 		if (off < 0)
 			return errno == ENXIO ? 0 : -errno;
 		end = lseek(from, off, SEEK_HOLE);
 		if (end < 0)
 			return -errno;
-		rc = copy_extent(req, from, to, off, end);
+		rc = copy_extent(req, from, to, off, end < len ? end : len);
 		off = end;
 	}
 	return rc;
@@ -150,22 +154,39 @@ static int refuse_busy(const char *name, const char *why)
 
 /*
  * After a clone every store of the writer needs a new block, preallocated or
- * not, and a store through a mapping that does not get one is a signal.
+ * not, and a store through a mapping that does not get one is a signal.  A commit
+ * of an atomic pool that does not get one fails, which the program can bear; some
+ * there should be, for the log, which also gets longer while a copy is made.
  */
-static int check_space(struct fmfs *f, int fd, const char *name)
+static uint64_t needed_len(const struct stat *st, enum moment how)
+{
+	uint64_t taken = (uint64_t)st->st_blocks * 512;
+	uint64_t commits = taken < COMMITS_LEN ? taken : COMMITS_LEN;
+
+	switch (how) {
+	case CLONE_LIVE:
+		return taken;
+	case CLONE_ATOMIC:
+		return commits;
+	case COPY_ATOMIC:
+		return taken + commits;
+	}
+	return 0;
+}
+
+static int check_space(struct fmfs *f, int fd, enum moment how, const char *name)
 {
 	struct statvfs fs;
 	struct stat st;
 
 	if (fstat(fd, &st) < 0 || fstatvfs(f->store.pools_fd, &fs) < 0)
 		return -errno;
-	if ((uint64_t)fs.f_bavail * fs.f_frsize >= (uint64_t)st.st_blocks * 512)
+	if ((uint64_t)fs.f_bavail * fs.f_frsize >= needed_len(&st, how))
 		return 0;
 	if (log_allowed(&refusals))
-		log_warn(
-			"%s: refused: a program has the pool open for writing, and could "
-			"run out of space: less is free than the pool takes",
-			name);
+		log_warn("%s: refused: a program has the pool open for writing, and could "
+			 "run out of space: less than %llu bytes are free",
+			 name, (unsigned long long)needed_len(&st, how));
 	return -ENOSPC;
 }
 
@@ -175,12 +196,43 @@ static bool cannot_clone(int err)
 }
 
 /* Also of a pool that is being written to: see the head of snapshot.h. */
-static int clone_live(struct fmfs *f, int from, int to, const char *name)
+static int clone_now(struct fmfs *f, int from, int to, enum moment how,
+		     const char *name)
 {
-	int rc = locks_pool_in_use(from) ? check_space(f, from, name) : 0;
+	int rc = locks_pool_in_use(from) ? check_space(f, from, how, name) : 0;
 
 	if (rc == 0 && ioctl(to, FICLONE, from) < 0)
 		rc = -errno;
+	return rc;
+}
+
+/*
+ * The last commit of an atomic pool.  A writer at this mount waits for us when it next
+ * writes, for link(2) has the file's lock, and so does its checkpoint.  One in the store
+ * goes on, but makes no checkpoint.  -EUCLEAN: nothing was done, for there is none.
+ */
+static int copy_commit(fuse_req_t req, struct node *n, int from, int to,
+		       const char *name)
+{
+	struct inspect_view view;
+	int rc = 0;
+
+	if (locks_pool_in_use(from))
+		rc = check_space(fmfs_of(req), from, COPY_ATOMIC, name);
+	if (rc < 0)
+		return rc;
+	rc = locks_pool_in_use_here(n) ? inspect_open_still(&view, from)
+				       : inspect_open_view(&view, from);
+	if (rc == -EBUSY)
+		return refuse_busy(name, "does not end its checkpoint");
+	if (rc < 0)
+		return rc;
+	rc = copy_data(req, from, to, view.super.heap_end);
+	if (rc == 0)
+		rc = inspect_finish_copy(&view, to);
+	if (rc == 0 && !view.shared && !locks_pool_in_use_here(n))
+		rc = -EAGAIN; /* killed meanwhile: another may have gone on with it */
+	inspect_close_view(&view);
 	return rc;
 }
 
@@ -188,6 +240,7 @@ static int clone_live(struct fmfs *f, int from, int to, const char *name)
 static int copy_quiet(fuse_req_t req, int from, int to, const char *name)
 {
 	struct fmfs *f = fmfs_of(req);
+	struct stat st;
 	int rc;
 
 	rc = inspect_hold(from);
@@ -199,29 +252,41 @@ static int copy_quiet(fuse_req_t req, int from, int to, const char *name)
 				: "the store's file system cannot share blocks (reflink)");
 	if (rc < 0)
 		return rc;
-	rc = f->store.reflink && ioctl(to, FICLONE, from) == 0
-		     ? 0
-		     : copy_data(req, from, to);
+	if (fstat(from, &st) < 0)
+		rc = -errno;
+	else if (!f->store.reflink || ioctl(to, FICLONE, from) < 0)
+		rc = copy_data(req, from, to, st.st_size);
 	inspect_release(from);
 	return rc;
 }
 
 /* Make `to` the contents of `from` at one moment.  `from` is ours alone. */
-static int capture(fuse_req_t req, int from, int to, const char *name)
+static int capture(fuse_req_t req, struct node *n, int from, int to, const char *name)
 {
 	struct fmfs *f = fmfs_of(req);
+	struct pool_info pool;
+	bool atomic;
 	int rc;
 
-	if (f->store.reflink && passthrough_on(req)) {
-		rc = clone_live(f, from, to, name);
+	rc = inspect_pool(from, &pool);
+	if (rc < 0)
+		return rc;
+	atomic = pool.state == POOL_GOOD && (pool.incompat & FM_INCOMPAT_ATOMIC) != 0;
+	if (f->store.reflink && (atomic || passthrough_on(req))) {
+		rc = clone_now(f, from, to, atomic ? CLONE_ATOMIC : CLONE_LIVE, name);
 		if (!cannot_clone(rc))
+			return rc;
+	}
+	if (atomic) {
+		rc = copy_commit(req, n, from, to, name);
+		if (rc != -EUCLEAN)
 			return rc;
 	}
 	return copy_quiet(req, from, to, name);
 }
 
 /* The snapshot in tmp/, complete and on the disk. */
-static int fill_tmp(fuse_req_t req, int from, int to, const char *name)
+static int fill_tmp(fuse_req_t req, struct node *n, int from, int to, const char *name)
 {
 	struct fmfs *f = fmfs_of(req);
 	struct stat st;
@@ -234,7 +299,7 @@ static int fill_tmp(fuse_req_t req, int from, int to, const char *name)
 	/* Cloning waits for what is dirty; have most of it written before. */
 	if (fdatasync(from) < 0)
 		return -errno;
-	rc = capture(req, from, to, name);
+	rc = capture(req, n, from, to, name);
 	if (rc < 0)
 		return rc;
 	if (f->may_chown && fchown(to, st.st_uid, st.st_gid) < 0)
@@ -244,8 +309,8 @@ static int fill_tmp(fuse_req_t req, int from, int to, const char *name)
 	return 0;
 }
 
-static int make_in_tmp(fuse_req_t req, int from, const char *name, const char *path,
-		       struct stat *st)
+static int make_in_tmp(fuse_req_t req, struct node *n, int from, const char *name,
+		       const char *path, struct stat *st)
 {
 	struct fmfs *f = fmfs_of(req);
 	char tmp[STORE_TMP_NAME_LEN];
@@ -255,7 +320,7 @@ static int make_in_tmp(fuse_req_t req, int from, const char *name, const char *p
 	if (to < 0)
 		return to;
 	nocow_set(to, nocow_get(from));	/* or it cannot be a clone */
-	rc = fill_tmp(req, from, to, name);
+	rc = fill_tmp(req, n, from, to, name);
 	if (rc == 0)
 		rc = store_publish(&f->store, tmp, path);
 	if (rc < 0)
@@ -306,7 +371,7 @@ int snapshot_make(fuse_req_t req, struct node *n, struct node *dir, const char *
 	from = node_open(&f->nodes, n, O_RDWR);
 	if (from < 0)
 		return from;
-	rc = make_in_tmp(req, from, name, path, st);
+	rc = make_in_tmp(req, n, from, name, path, st);
 	close(from);
 	return rc;
 }

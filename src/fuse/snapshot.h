@@ -3,9 +3,19 @@
  * Snapshots: a file POOL@TAG beside its pool, of a moment, that never changes.
  *
  * Where the store's file system can share blocks (FICLONE) the clone is the
- * moment, also while a program writes through a mapping.  Where it cannot, the
+ * moment, also while a program writes through a mapping.  Where it cannot, a live
  * pool is copied, with its writer's lock held so that nobody writes to it
  * meanwhile; if somebody has it already: -EBUSY.
+ *
+ * Of an atomic pool a snapshot is its last commit, or one that is under way, whatever its
+ * program does.  Its file changes by write(2) only, in an order that leaves it right
+ * whenever the program is killed: so does a clone, which is between two writes.  A copy is
+ * made from what only checkpoints change, and none does while it has the readers' lock,
+ * and of the log as it was at the start.
+ *
+ * The kernel locks the file for link(2), so a program at this mount that writes to it
+ * waits until the snapshot is made, perhaps with a checkpoint half done: the readers'
+ * lock is not to be waited for then.
  */
 #ifndef FM_FUSE_SNAPSHOT_H
 #define FM_FUSE_SNAPSHOT_H

@@ -79,6 +79,7 @@ static int judge_extents(struct atomic *a, int fd, uint64_t end)
 			       "the pool is damaged: its log is not allocated");
 	if (a->heat != NULL) /* a writer */
 		return log_cut(log, fd, i);
+	log_forget(log, i);
 	return 0;
 }
 
@@ -258,6 +259,26 @@ int atomic_map(struct fm_heap *h)
 	if (rc == 0)
 		apply_overlay(h);
 	return rc;
+}
+
+/* --- a copy ------------------------------------------------------------------- */
+
+int atomic_finish_copy(struct atomic *a, int fd, int copy)
+{
+	uint32_t i;
+	int rc;
+
+	rc = log_has_last(&a->log, fd);
+	if (rc == 0)
+		return err_set(EAGAIN, "its writer took a commit back meanwhile");
+	if (rc < 0)
+		return rc;
+	/* The copy's log may be of more than one moment: none of it counts. */
+	for (i = 0; i < a->log.nextents; i++)
+		map_punch(copy, a->log.extent[i].off,
+			  (uint64_t)a->log.extent[i].npages << FM_PAGE_SHIFT);
+	rc = log_write_heads(&a->log, copy);
+	return rc == 0 ? commit_write_out(a, copy) : rc;
 }
 
 /* --- the writer's record, which is not logged --------------------------------- */

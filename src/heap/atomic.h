@@ -157,6 +157,8 @@ void commit_note_figures(struct fm_heap *h);
 int commit_checkpoint(struct fm_heap *h);
 /* The same, but for that; readers are barred. */
 int commit_write_back(struct atomic *a, int fd);
+/* The same to a file that may have records which are not known here. */
+int commit_write_out(struct atomic *a, int fd);
 /* What was given back is in another state now; space_lock is held. */
 void commit_move_punches(struct fm_heap *h, int from, int to);
 

@@ -93,7 +93,8 @@ static void keep_own(unsigned char *now, const unsigned char *was)
 	memcpy(now + at, was + at, sizeof(struct fm_writer_disk));
 }
 
-/* The page may have been written. */
+/* The page may have been written.  (One of the log's, to have been read: what memory has
+ * there is nothing, and is there once somebody looks.) */
 static int capture_page(struct fm_heap *h, uint64_t page)
 {
 	uint64_t first[PAGE_NWORDS] __attribute__((aligned(64))), *end,
@@ -105,6 +106,8 @@ static int capture_page(struct fm_heap *h, uint64_t page)
 	unsigned char *was;
 	int rc;
 
+	if (log_has_page(&a->log, off))
+		return 0;
 	a->ncompared++;
 	rc = reserve(a, 2 * PAGE_NWORDS);
 	if (rc == 0)
@@ -233,6 +236,12 @@ static int write_home(struct fm_heap *h, uint64_t off, uint64_t len)
 }
 
 /* Pages of zeroes are zero in the file, unless they were something else before. */
+static bool is_to_go_home(const struct fm_heap *h, uint64_t off)
+{
+	return !log_has_page(&h->atomic->log, off) &&
+	       (h->atomic->fresh_written || !page_is_zero(h->base + off));
+}
+
 static int write_fresh(void *arg, uint64_t off, uint64_t len)
 {
 	struct fm_heap *h = arg;
@@ -241,9 +250,7 @@ static int write_fresh(void *arg, uint64_t off, uint64_t len)
 
 	h->atomic->has_fresh = true;
 	for (; off < end && rc == 0; off = to + FM_PAGE_LEN) {
-		for (to = off; to < end && (h->atomic->fresh_written ||
-					    !page_is_zero(h->base + to));
-		     to += FM_PAGE_LEN)
+		for (to = off; to < end && is_to_go_home(h, to); to += FM_PAGE_LEN)
 			;
 		rc = write_home(h, off, to - off);
 	}
@@ -407,6 +414,8 @@ static int get_run(void *arg, uint64_t off, uint64_t len)
 	int rc = 0;
 
 	for (; off < end && rc == 0; off += FM_PAGE_LEN) {
+		if (log_has_page(&h->atomic->log, off))
+			continue;
 		page = off >> FM_PAGE_SHIFT;
 		rc = overlay_get(o, h->fd, page, &was);
 		/* From here on it is found without being written again. */

@@ -85,21 +85,24 @@ static int write_overlay(struct atomic *a, int fd)
 	return rc == 0 ? log_sync(fd) : rc;
 }
 
-/* Readers are barred. */
+int commit_write_out(struct atomic *a, int fd)
+{
+	int rc = write_overlay(a, fd);
+
+	if (rc < 0)
+		return rc;
+	overlay_set_written(&a->overlay);
+	return log_next_lap(&a->log, fd);
+}
+
 int commit_write_back(struct atomic *a, int fd)
 {
 	int rc;
 
 	if (a->log.end == 0 && a->overlay.nlogged == 0)
 		return 0;
-	rc = write_overlay(a, fd);
-	if (rc == 0) {
-		overlay_set_written(&a->overlay);
-		rc = log_next_lap(&a->log, fd);
-	}
-	if (rc < 0)
-		return err_in(rc, "checkpoint");
-	return 0;
+	rc = commit_write_out(a, fd);
+	return rc < 0 ? err_in(rc, "checkpoint") : 0;
 }
 
 void commit_move_punches(struct fm_heap *h, int from, int to)
@@ -337,8 +340,13 @@ static void reclaim(struct fm_heap *h)
 static int commit_in_limits(struct fm_heap *h)
 {
 	struct atomic *a = h->atomic;
-	int rc = commit_make(h, true);
+	int rc;
 
+	/* Readers held checkpoints back.  If one comes after the other the log will not be
+	 * full just when there is none. */
+	if (a->log.end > 2 * log_limit(h))
+		commit_checkpoint(h);
+	rc = commit_make(h, true);
 	if (rc == 0 &&
 	    reclaim_len(h) > __atomic_load_n(&a->private_max, __ATOMIC_RELAXED))
 		reclaim(h);

@@ -522,6 +522,8 @@ void atomic_free(struct atomic *a);
  * -errno; and how many commits the file does not have. */
 int atomic_read(const struct atomic *a, int fd, uint64_t off, void *buf, uint64_t len);
 uint64_t atomic_nrecords(const struct atomic *a);
+/* Of a reader: see inspect_finish_copy(). */
+int atomic_finish_copy(struct atomic *a, int fd, int copy);
 /* Map the pool; before the heap is looked at. */
 int atomic_map(struct fm_heap *h);
 /* Settle what a killed process left of the log. */

@@ -20,10 +20,10 @@
 
 /* --- the last commit -------------------------------------------------------------- */
 
-int inspect_open_view(struct inspect_view *view, int fd)
+static int open_view(struct inspect_view *view, int fd, bool still)
 {
 	ssize_t n;
-	int rc;
+	int rc = 0;
 
 	memset(view, 0, sizeof(*view));
 	view->fd = fd;
@@ -33,8 +33,11 @@ int inspect_open_view(struct inspect_view *view, int fd)
 	if (n != sizeof(view->super) || super_check(&view->super) < 0 ||
 	    (view->super.incompat & FM_INCOMPAT_ATOMIC) == 0)
 		return 0;
-	rc = lock_share_wait(fd);
-	view->shared = rc == 0;
+	view->shared = lock_share_now(fd);
+	if (!view->shared && !still) {
+		rc = lock_share_wait(fd);
+		view->shared = rc == 0;
+	}
 	if (rc == 0)	/* again: it may have changed until now */
 		rc = read_at(fd, &view->super, sizeof(view->super), 0);
 	if (rc >= 0)
@@ -47,6 +50,16 @@ int inspect_open_view(struct inspect_view *view, int fd)
 	return 0;
 }
 
+int inspect_open_view(struct inspect_view *view, int fd)
+{
+	return open_view(view, fd, false);
+}
+
+int inspect_open_still(struct inspect_view *view, int fd)
+{
+	return open_view(view, fd, true);
+}
+
 void inspect_close_view(struct inspect_view *view)
 {
 	atomic_free(view->atomic);
@@ -54,6 +67,11 @@ void inspect_close_view(struct inspect_view *view)
 	if (view->shared)
 		lock_unshare(view->fd);
 	view->shared = false;
+}
+
+int inspect_finish_copy(struct inspect_view *view, int copy)
+{
+	return atomic_finish_copy(view->atomic, view->fd, copy);
 }
 
 int inspect_read(void *src, uint64_t off, void *buf, size_t len)

@@ -52,9 +52,25 @@ struct inspect_view {
 /* 0; -EUCLEAN, with words: the log is damaged; or -errno. */
 int inspect_open_view(struct inspect_view *view, int fd);
 void inspect_close_view(struct inspect_view *view);
+/*
+ * The same of an atomic pool whose writer the caller keeps from writing meanwhile: it may
+ * be in the middle of a checkpoint, which is then not waited for.  `shared` tells whether
+ * it is not.
+ */
+int inspect_open_still(struct inspect_view *view, int fd);
 /* Copy len bytes at off of the view at src: 0, -EUCLEAN (the file ends before), or -errno
  * of pread(2). */
 int inspect_read(void *src, uint64_t off, void *buf, size_t len);
+
+/*
+ * Let `copy` be the atomic pool of the view: a sound one by itself, whose log is empty.
+ * It has what the view's file has of its first super.heap_end bytes, copied since the
+ * view was opened, in any order, while the pool's writer went on: what of that belongs
+ * to the view nobody changes meanwhile.  Only close the view then.
+ * 0; -EAGAIN: the view was of a commit that has failed since, and the copy may be
+ * nothing that ever was; or -errno, with words.
+ */
+int inspect_finish_copy(struct inspect_view *view, int copy);
 
 struct pool_root {
 	char name[FM_ROOT_NAME_LEN];	/* NUL-terminated, 1 byte or more */

@@ -201,6 +201,11 @@ void lock_release(int fd)
 	lock_op(fd, POOL_LOCK_OFF, F_UNLCK);
 }
 
+bool lock_share_now(int fd)
+{
+	return lock_op(fd, READERS_LOCK_OFF, F_RDLCK) != -EAGAIN;
+}
+
 /* False: others have it, for all the time that there was. */
 static bool share(int fd, int timeout_ms)
 {
@@ -208,7 +213,7 @@ static bool share(int fd, int timeout_ms)
 	int tries;
 
 	for (tries = 0; tries < timeout_ms; tries++) {
-		if (lock_op(fd, READERS_LOCK_OFF, F_RDLCK) != -EAGAIN)
+		if (lock_share_now(fd))
 			return true;
 		nanosleep(&pause, NULL);
 	}

@@ -25,6 +25,8 @@ void lock_share(int fd);
 /* The same, but it must be had: 0, or -EBUSY if a writer does not let go of it.  (Where
  * there are no locks it is had.) */
 int lock_share_wait(int fd);
+/* The same, now or not at all. */
+bool lock_share_now(int fd);
 /* A writer that is about to cut the file: 0 if there are no readers, and none
  * comes until the description is closed; or -errno. */
 int lock_bar_readers(int fd);

@@ -310,6 +310,20 @@ int log_replay(struct log *log, int fd, uint64_t file_len, struct overlay *o)
 	return rc < 0 ? rc : n;
 }
 
+int log_has_last(const struct log *log, int fd)
+{
+	struct fm_record_disk head;
+	int rc;
+
+	if (log->end == 0)
+		return 1;
+	rc = transfer(log, fd, log->last_pos, &head, sizeof(head), false);
+	if (rc < 0)
+		return rc;
+	return head.salt == log->salt && head.seq == log->seq - 1 &&
+	       head.crc == log->last_crc;
+}
+
 /* --- appending ---------------------------------------------------------------- */
 
 void log_seal(const struct log *log, struct fm_record_disk *record, uint64_t nwords)
@@ -331,6 +345,8 @@ int log_append(struct log *log, int fd, const struct fm_record_disk *record)
 
 void log_accept(struct log *log, const struct fm_record_disk *record)
 {
+	log->last_pos = log->end;
+	log->last_crc = record->crc;
 	log->end += record->len;
 	log->seq++;
 	log->unrevoked = false;
@@ -432,6 +448,23 @@ int log_grow(struct log *log, int fd, uint64_t off, uint32_t npages)
 	return rc;
 }
 
+int log_write_heads(const struct log *log, int fd)
+{
+	uint32_t i;
+	int rc = 0;
+
+	for (i = 0; i < log->nextents && rc == 0; i++)
+		rc = write_link(log, fd, i,
+				i + 1 < log->nextents ? log->extent[i + 1].off : 0);
+	return rc;
+}
+
+void log_forget(struct log *log, uint32_t nextents)
+{
+	while (log->nextents > nextents)
+		log->len -= room_of(&log->extent[--log->nextents]);
+}
+
 int log_cut(struct log *log, int fd, uint32_t nextents)
 {
 	int rc;
@@ -442,8 +475,7 @@ int log_cut(struct log *log, int fd, uint32_t nextents)
 	if (rc < 0)
 		return rc;
 	log->stray = false;
-	while (log->nextents > nextents)
-		log->len -= room_of(&log->extent[--log->nextents]);
+	log_forget(log, nextents);
 	return 0;
 }
 
@@ -455,8 +487,7 @@ int log_shrink(struct log *log, int fd)
 	if (log->nextents == 1)
 		return 0;
 	free_off = log->extent[1].off;
-	while (log->nextents > 1)
-		log->len -= room_of(&log->extent[--log->nextents]);
+	log_forget(log, 1);
 	log->free_off = free_off;
 	rc = write_head(fd, &log->extent[0], 0, free_off);
 	return rc == 0 ? log_sync(fd) : rc;

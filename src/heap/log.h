@@ -24,6 +24,8 @@ struct log {
 	uint32_t nextents;
 	uint64_t len;		/* bytes for records */
 	uint64_t end;		/* bytes of valid records */
+	uint64_t last_pos;	/* of the last of them, if there is one; and its checksum */
+	uint32_t last_crc;
 	uint64_t free_off;
 	uint64_t lap, salt;
 	uint64_t seq;		/* of the next record */
@@ -33,6 +35,16 @@ struct log {
 	bool lapsing;		/* the next lap may be on disk: no record of this one
 				 * would count */
 };
+
+/* Whether the page at off is the log's. */
+static inline bool log_has_page(const struct log *log, uint64_t off)
+{
+	const struct log_extent *e = log->extent, *end = e + log->nextents;
+
+	while (e < end && off - e->off >= (uint64_t)e->npages << FM_PAGE_SHIFT)
+		e++;
+	return e < end;
+}
 
 /* Wait until all that was written to the file is on the disk. */
 int log_sync(int fd);
@@ -45,6 +57,9 @@ int log_replay(struct log *log, int fd, uint64_t file_len, struct overlay *o);
 
 /* Complete a record whose runs are there, nwords of them behind the head. */
 void log_seal(const struct log *log, struct fm_record_disk *record, uint64_t nwords);
+/* Whether the last valid record is still there: 1, 0 (its commit failed after it was
+ * read), or -errno. */
+int log_has_last(const struct log *log, int fd);
 /* Write it behind the valid ones; if it does not fit, -ENOSPC.  When it is durable,
  * log_accept(). */
 int log_append(struct log *log, int fd, const struct fm_record_disk *record);
@@ -61,8 +76,13 @@ int log_ready(struct log *log, int fd);
 int log_make(int fd, uint64_t off, uint32_t npages);
 /* Add an extent, whose space is there: durable on return. */
 int log_grow(struct log *log, int fd, uint64_t off, uint32_t npages);
-/* Let the chain end with nextents extents.  Not durable. */
+/* Let the chain end with nextents extents.  Not durable.  The second: only as it is
+ * known here. */
 int log_cut(struct log *log, int fd, uint32_t nextents);
+void log_forget(struct log *log, uint32_t nextents);
+/* Write the heads of its extents, as they are known here, to a copy of the file.  Not
+ * durable. */
+int log_write_heads(const struct log *log, int fd);
 /* The log, which has no valid records, is its first extent only from now on, also if
  * this fails.  The others are for the caller to free if not, and then log_freed().
  * Durable on return. */

@@ -19,6 +19,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "common/fmfs_ioctl.h"
 #include "common/nocow.h"
 #include "common/rw.h"
 #include "heap/error.h"
@@ -243,11 +244,22 @@ static int write_pool(int fd, uint64_t size, int flags, struct fm_super_disk *su
 	return rc;
 }
 
+/* Whether the file is at a mount that makes new pools atomic. */
+static bool mount_wants_atomic(int fd)
+{
+	struct fmfs_info info;
+
+	return fmfs_ask_info(fd, &info) == 0 && info.flags & FMFS_F_ATOMIC;
+}
+
 static int make_pool(int fd, const char *path, uint64_t size, int flags,
 		     struct fm_super_disk *super)
 {
-	int rc = write_pool(fd, size, flags, super);
+	int rc;
 
+	if (mount_wants_atomic(fd))
+		flags |= FM_ATOMIC;
+	rc = write_pool(fd, size, flags, super);
 	if (rc < 0)
 		return rc;
 	if (fsync(fd) < 0)

@@ -315,6 +315,48 @@ static void a_crash_falls_back_to_the_last_commit(void **state)
 	}
 }
 
+/* fm_stat() reads all that is the heap's own in memory, as the program itself may; where
+ * the log's pages are nothing was ever stored there. */
+static void crash_looked_at(void *arg)
+{
+	struct fm_info *fi = fmalloc_open(P, FM_CREATE | FM_ATOMIC, NULL);
+	struct fm_stats stats = { .size = sizeof(stats) };
+	struct top *top;
+	uint64_t i = 0, len = 0, ngrown = 0;
+
+	child_check(fi != NULL);
+	fmalloc_set_target(fi);
+	top = fm_root_alloc(fi, "top", sizeof(*top), "top");
+	child_check(top != NULL);
+	while (ngrown < 3) {
+		for (i += 100; top->n < i;)
+			add_node(top, top->n);
+		child_check(fmalloc_commit(fi) == 0);
+		child_check(fm_stat(fi, &stats) == 0);
+		ngrown += len != 0 && stats.log_len > len;
+		len = stats.log_len;
+	}
+	*(uint64_t *)arg = i;
+	kill(getpid(), SIGKILL);
+}
+
+static void the_log_is_not_memory(void **state)
+{
+	uint64_t *n = mmap(NULL, sizeof(*n), PROT_READ | PROT_WRITE,
+			   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct fm_info *fi;
+
+	(void)state;
+	assert_true(n != MAP_FAILED);
+	assert_true(WIFSIGNALED(child_wait(child_start(crash_looked_at, n))));
+	good();
+	fi = open_again();
+	check_list(top_of(fi), *n);
+	assert_int_equal(fmalloc_close(fi), 0);
+	good();
+	munmap(n, sizeof(*n));
+}
+
 static void just_exit(void *arg)
 {
 	struct fm_info *fi = fmalloc_open(P, 0, NULL);
@@ -710,6 +752,7 @@ int main(void)
 		scratch_test(values_after_many_commits),
 		scratch_test(what_was_freed_is_given_back),
 		scratch_test(a_crash_falls_back_to_the_last_commit),
+		scratch_test(the_log_is_not_memory),
 		scratch_test(a_clean_exit_commits_but_not_in_a_bracket),
 		scratch_test(readers_see_one_commit),
 		scratch_test(a_child_reads_and_cannot_commit),

@@ -257,7 +257,7 @@ static void other_file_systems_are_not_asked(void **state)
 
 	(void)state;
 	daemon_.magic = EXT4_SUPER_MAGIC;
-	assert_int_equal(ask_info(3, &info), -ENOTTY);
+	assert_int_equal(fmfs_ask_info(3, &info), -ENOTTY);
 	assert_int_equal(ask_roots(3, join_root, NULL), -ENOTTY);
 }
 
@@ -267,7 +267,7 @@ static void failures_are_passed_on(void **state)
 
 	(void)state;
 	daemon_.err = ENOTCONN;
-	assert_int_equal(ask_info(3, &info), -ENOTCONN);
+	assert_int_equal(fmfs_ask_info(3, &info), -ENOTCONN);
 	daemon_.err = ENOSYS;
 	assert_int_equal(ask_pools(3, join_pool, NULL), -ENOTTY);
 }
@@ -278,7 +278,7 @@ static void other_abi_is_eproto(void **state)
 
 	(void)state;
 	daemon_.info.abi = FMFS_ABI + 1;
-	assert_int_equal(ask_info(3, &info), -EPROTO);
+	assert_int_equal(fmfs_ask_info(3, &info), -EPROTO);
 }
 
 static void endless_strings_are_eproto(void **state)
@@ -288,7 +288,7 @@ static void endless_strings_are_eproto(void **state)
 
 	(void)state;
 	memset(daemon_.info.why_not, 'x', sizeof(daemon_.info.why_not));
-	assert_int_equal(ask_info(3, &info), -EPROTO);
+	assert_int_equal(fmfs_ask_info(3, &info), -EPROTO);
 	reset_daemon(NULL);
 	daemon_.list[0].n = 1;
 	memset(daemon_.list[0].pool[0].name, 'x', FMFS_NAME_LEN);

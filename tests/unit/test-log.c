@@ -8,6 +8,7 @@
 
 #include "common/crc32c.h"
 #include "heap/dirty.h"
+#include "heap/inspect.h"
 #include "heap/judge.h"
 #include "scratch.h"
 
@@ -210,6 +211,86 @@ static void the_older_lap_counts_if_the_newer_is_torn(void **state)
 	assert_int_equal(fm_check(P), -1);
 	assert_int_equal(errno, EUCLEAN);
 }
+
+/* --- copies ------------------------------------------------------------------- */
+
+/* More commits, and an end without a checkpoint. */
+static void go_on(void *arg)
+{
+	struct fm_info *fi = fmalloc_open(P, 0, NULL);
+	uint64_t *value;
+	unsigned i;
+
+	(void)arg;
+	child_check(fi != NULL);
+	fmalloc_set_target(fi);
+	value = fm_root_get(fi, "value", "");
+	child_check(value != NULL && fmalloc(100000) != NULL);
+	for (i = 0; i < 10; i++) {
+		value[0] = value[NVALUES - 1] = 100 + i;
+		child_check(fmalloc_commit(fi) == 0);
+	}
+	_exit(0);
+}
+
+/* Copy the bytes of a view of P, its writer at it: what inspect_finish_copy() says. */
+static int copy_of_view(const char *path, void (*meanwhile)(void *arg))
+{
+	int fd = open(P, O_RDWR | O_CLOEXEC);
+	int copy = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	struct inspect_view view;
+	void *bytes;
+	int rc;
+
+	assert_true(fd >= 0 && copy >= 0);
+	assert_int_equal(inspect_open_view(&view, fd), 0);
+	assert_non_null(view.atomic);
+	child_run(meanwhile, NULL);
+	bytes = malloc(view.super.heap_end);
+	assert_non_null(bytes);
+	file_read(P, 0, bytes, view.super.heap_end);
+	assert_int_equal(pwrite(copy, bytes, view.super.heap_end, 0), view.super.heap_end);
+	free(bytes);
+	rc = inspect_finish_copy(&view, copy);
+	inspect_close_view(&view);
+	close(copy);
+	close(fd);
+	return rc;
+}
+
+static void a_copy_is_of_the_commit_that_was_looked_at(void **state)
+{
+	uint64_t len;
+
+	(void)state;
+	make_pool(5);
+	len = file_size(P);
+	assert_int_equal(copy_of_view("copy", go_on), 0);
+	assert_int_equal(found(), 109);
+	assert_int_equal(rename("copy", P), 0);
+	assert_int_equal(fm_check(P), 0);
+	assert_int_equal(file_size(P), len);
+	assert_int_equal(found(), 5);
+	child_run(go_on, NULL);
+	assert_int_equal(found(), 109);
+}
+
+static void take_back(void *arg)
+{
+	(void)arg;
+	write64(record_off(4), 0);
+	_exit(0);
+}
+
+static void a_copy_of_a_commit_that_failed_is_none(void **state)
+{
+	(void)state;
+	make_pool(5);
+	assert_int_equal(copy_of_view("copy", take_back), -EAGAIN);
+	assert_int_equal(found(), 4);
+}
+
+/* --- damage ------------------------------------------------------------------- */
 
 static void a_sealed_record_that_makes_no_sense_is_damage(void **state)
 {
@@ -440,6 +521,8 @@ int main(void)
 		scratch_test(the_first_bad_record_ends_the_log),
 		scratch_test(records_of_a_former_lap_do_not_count),
 		scratch_test(the_older_lap_counts_if_the_newer_is_torn),
+		scratch_test(a_copy_is_of_the_commit_that_was_looked_at),
+		scratch_test(a_copy_of_a_commit_that_failed_is_none),
 		scratch_test(a_sealed_record_that_makes_no_sense_is_damage),
 		scratch_test(a_bad_head_is_damage),
 		scratch_test(a_chain_that_leads_nowhere_ends),

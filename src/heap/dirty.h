@@ -47,6 +47,10 @@ void dirty_watch(struct dirty *d, uint64_t off, uint64_t len);
 /* Nothing is protected here any more, and the kernel need keep no notes of it. */
 void dirty_forget(struct dirty *d, uint64_t off, uint64_t len);
 
+/* Whether there may be pages, of the program's or of the file's: if not, scanning here
+ * costs nothing. */
+bool dirty_is_mapped(struct dirty *d, uint64_t off, uint64_t len);
+
 /* Call fn for runs of pages, in order, until it returns non-zero: that, 0, or
  * -errno. */
 int dirty_find(struct dirty *d, uint64_t off, uint64_t len, unsigned what,

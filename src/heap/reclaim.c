@@ -68,7 +68,8 @@ static void drop_cold(struct fm_heap *h)
 	for (n = 0; n < SWEEP_NCHUNKS_MAX && n < nchunks; n++) {
 		if (a->sweep >= nchunks)
 			a->sweep = 0;
-		if (is_cold(a, a->sweep))
+		if (is_cold(a, a->sweep) &&
+		    dirty_is_mapped(&a->dirty, a->sweep << FM_CHUNK_SHIFT, FM_CHUNK_LEN))
 			drop_chunk(h, a->sweep);
 		a->sweep++;
 		if (n % 8 == 7 && atomic_now_ns() - start > a->scan_ns)

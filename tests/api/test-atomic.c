@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Pools whose commits are all or nothing: what is there after commits, rollbacks,
  * crashes of the program, and for readers. */
+#include <fcntl.h>
 #include <fmalloc.h>
 #include <pthread.h>
 #include <signal.h>
@@ -743,6 +744,65 @@ static void memory_has_a_limit(void **state)
 	free(model);
 }
 
+#define READ_LEN (UINT64_C(128) << 20)
+
+static void read_pages(const volatile char *mem)
+{
+	uint64_t i;
+
+	for (i = 0; i < READ_LEN; i += 4096)
+		(void)mem[i];
+}
+
+/* Bytes from mem on that the page tables of this process have. */
+static uint64_t mapped_len(const char *mem)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entry, i, sum = 0;
+
+	assert_true(fd >= 0);
+	for (i = 0; i < READ_LEN / 4096; i++) {
+		assert_int_equal(pread(fd, &entry, 8, ((uintptr_t)mem / 4096 + i) * 8), 8);
+		sum += entry >> 63 << 12;
+	}
+	close(fd);
+	return sum;
+}
+
+/* `kept` is read before each commit. */
+static void count_commits(struct fm_info *fi, unsigned n, const char *kept)
+{
+	struct top *top = top_of(fi);
+
+	for (; n > 0; n--) {
+		read_pages(kept);
+		assert_int_equal(fm_begin(fi), 0);
+		top->n++;
+		assert_int_equal(fm_end(fi), 0);
+		assert_int_equal(fmalloc_commit(fi), 0);
+	}
+}
+
+/* Or each commit would look through all of it: also in a program that has made many
+ * commits before it reads. */
+static void what_was_read_is_given_up(void **state)
+{
+	struct fm_info *fi = open_new();
+	const char *mem;
+
+	(void)state;
+	fm_set(make_top(fi)->values, fmalloc(2 * READ_LEN));
+	assert_int_equal(fmalloc_close(fi), 0);
+	fi = open_again();
+	mem = (const char *)fm_get(top_of(fi)->values);
+	count_commits(fi, 1200, mem);
+	read_pages(mem + READ_LEN);
+	assert_int_equal(mapped_len(mem + READ_LEN), READ_LEN);
+	count_commits(fi, 200, mem);
+	assert_true(mapped_len(mem + READ_LEN) <= READ_LEN / 8);
+	assert_int_equal(fmalloc_close(fi), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -760,6 +820,7 @@ int main(void)
 		scratch_test(a_thread_that_ends_stops_nobody),
 		scratch_test(killed_threads_leave_a_commit),
 		scratch_test(memory_has_a_limit),
+		scratch_test(what_was_read_is_given_up),
 	};
 
 	return cmocka_run_group_tests_name("atomic", tests, NULL, NULL);

@@ -45,10 +45,16 @@ static uint64_t mix(uint64_t sum, uint64_t value)
 	return (sum ^ value) * 0x100000001b3u + (sum >> 40);
 }
 
-/* All of it; of a big block some of each page. */
+/* How far apart the words of a block are that the program uses: of a big one there is
+ * space, but little to log. */
+static uint64_t step_of(uint64_t len)
+{
+	return len < BIG_LEN ? 8 : 1 << 16;
+}
+
 static uint64_t sum_bytes(uint64_t sum, const unsigned char *p, uint64_t len)
 {
-	uint64_t word, step = len < BIG_LEN ? 8 : 4096;
+	uint64_t word, step = step_of(len);
 
 	for (; len >= 8; len -= step, p += step) {
 		memcpy(&word, p, 8);
@@ -92,6 +98,17 @@ struct program {
 	struct recording recording;
 };
 
+static void fill(unsigned char *block, uint64_t len, unsigned char with)
+{
+	uint64_t step = step_of(len), at;
+
+	if (step == 8)
+		memset(block, with, len);
+	else
+		for (at = 0; at < len; at += step)
+			memset(block + at, with, 8);
+}
+
 static void add_node(struct program *p, struct top *top, uint64_t len)
 {
 	struct node *node = fmalloc(sizeof(*node));
@@ -99,7 +116,7 @@ static void add_node(struct program *p, struct top *top, uint64_t len)
 
 	assert_non_null(node);
 	assert_non_null(block);
-	memset(block, (int)rnd(&p->seed), len);
+	fill(block, len, rnd(&p->seed));
 	node->value = rnd(&p->seed);
 	node->block_len = len;
 	fm_set(node->block, block);

@@ -116,6 +116,8 @@ static int recover(struct atomic *a, int fd, uint64_t file_len,
 	if (lock_bar_readers(fd) < 0)
 		return 0;
 	rc = commit_write_back(a, fd);
+	if (rc == 0)
+		fresh_next_lap(&a->fresh, super->heap_end);
 	if (rc == 0 && file_len > super->heap_end && map_cut(fd, super->heap_end) == 0)
 		a->stale_end = 0;
 	lock_unshare(fd);
@@ -157,7 +159,7 @@ static int make_writer(struct atomic *a)
 	if (a->heat == NULL || a->hot == NULL || a->armed == NULL ||
 	    a->touched == NULL || a->punch == NULL)
 		return err_sys(ENOMEM, "memory for an atomic pool");
-	return 0;
+	return fresh_open(&a->fresh);
 }
 
 void atomic_free(struct atomic *a)
@@ -172,6 +174,7 @@ void atomic_free(struct atomic *a)
 	map_anon_free(a->touched, most_chunks() * sizeof(*a->touched));
 	map_anon_free(a->punch, most_chunks());
 	map_anon_free(a->record, a->cap_words * 8);
+	fresh_close(&a->fresh);
 	log_close(&a->log);
 	overlay_close(&a->overlay);
 	map_anon_free(a, sizeof(*a));

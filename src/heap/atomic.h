@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "heap/dirty.h"
+#include "heap/fresh.h"
 #include "heap/gate.h"
 #include "heap/heap.h"
 #include "heap/log.h"
@@ -28,6 +29,7 @@ struct chunk_heat {
 	uint8_t streak;		/* captures that spoke for a change */
 	uint32_t keep_until;	/* the capture after which its memory may be given up */
 	uint32_t ndrops;	/* how often it was */
+	uint32_t nhome;		/* pages of memory that were written home unlogged */
 };
 
 /* Space of a chunk that was given back: since the last commit; before the one that is
@@ -58,6 +60,8 @@ struct atomic {
 	bool reopen;		/* pages may be open in the overlay */
 	bool rescan;		/* all private pages may have been written */
 	bool fresh_written;	/* pages behind committed_end may be in the file */
+	struct fresh fresh;
+	uint64_t nhome;		/* sum over all chunks */
 
 	/* The record that is being made: words, of which the first are its head. */
 	uint64_t *record;
@@ -124,6 +128,8 @@ static inline uint64_t capture_len(const struct atomic *a)
 }
 /* It has been made durable, or is empty: the overlay is what it says. */
 int capture_accept(struct fm_heap *h);
+/* It has not: what it wrote in its place may not be there. */
+void capture_fail(struct fm_heap *h);
 /* Let memory be as of the last commit. */
 int capture_undo(struct fm_heap *h);
 

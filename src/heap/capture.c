@@ -17,6 +17,10 @@
 #define PAGE_NWORDS (FM_PAGE_LEN / 8)
 #define HEAD_NWORDS (sizeof(struct fm_record_disk) / 8)
 #define LINE_NWORDS 8u
+/* Pages that are nobody's are logged nevertheless if there are fewer: writing them in
+ * their place takes another sync. */
+#define FRESH_RUN_LEN_MIN (8 * FM_PAGE_LEN)
+#define FRESH_NPAGES_MIN 64u
 
 /* --- the record --------------------------------------------------------------- */
 
@@ -93,6 +97,13 @@ static void keep_own(unsigned char *now, const unsigned char *was)
 	memcpy(now + at, was + at, sizeof(struct fm_writer_disk));
 }
 
+static void note_changed(struct atomic *a, uint64_t chunk, uint32_t npages)
+{
+	if (a->heat[chunk].nchanged == 0)
+		a->touched[a->ntouched++] = chunk;
+	a->heat[chunk].nchanged += npages;
+}
+
 /* The page may have been written.  (One of the log's, to have been read: what memory has
  * there is nothing, and is there once somebody looks.) */
 static int capture_page(struct fm_heap *h, uint64_t page)
@@ -126,8 +137,7 @@ static int capture_page(struct fm_heap *h, uint64_t page)
 	a->nwords = end - a->record;
 	c = overlay_chunk(&a->overlay, page);
 	c->open[i / 64] |= UINT64_C(1) << i % 64;
-	if (a->heat[page / FM_CHUNK_NPAGES].nchanged++ == 0)
-		a->touched[a->ntouched++] = page / FM_CHUNK_NPAGES;
+	note_changed(a, page / FM_CHUNK_NPAGES, 1);
 	return 0;
 }
 
@@ -138,17 +148,46 @@ static int capture_open(void *arg, uint64_t off, const unsigned char *was)
 	return capture_page(arg, off >> FM_PAGE_SHIFT);
 }
 
-static int capture_run(void *arg, uint64_t off, uint64_t len)
+/* The pages of a run, or with `fresh` those that are nobody's, from off on. */
+static uint64_t end_of_fresh(struct fm_heap *h, uint64_t off, uint64_t end, bool fresh)
 {
-	struct fm_heap *h = arg;
-	uint64_t end = off + len;
+	struct atomic *a = h->atomic;
+
+	while (off < end && fresh_has(&a->fresh, h->fd, off >> FM_PAGE_SHIFT) == fresh)
+		off += FM_PAGE_LEN;
+	return off;
+}
+
+static int capture_pages(struct fm_heap *h, uint64_t off, uint64_t end)
+{
 	int rc = 0;
 
 	for (; off < end && rc == 0; off += FM_PAGE_LEN)
 		rc = capture_page(h, off >> FM_PAGE_SHIFT);
+	return rc;
+}
+
+static int capture_run(void *arg, uint64_t off, uint64_t len)
+{
+	struct fm_heap *h = arg;
+	struct atomic *a = h->atomic;
+	uint64_t end = off + len, to;
+	int rc = 0;
+
+	/* Whether a few pages are nobody's is not worth to be known. */
+	for (; off < end && rc == 0 && len >= FRESH_RUN_LEN_MIN; off = to) {
+		to = end_of_fresh(h, off, end, false);
+		rc = capture_pages(h, off, to);
+		off = to;
+		to = end_of_fresh(h, off, end, true);
+		if (rc == 0 && to > off)
+			rc = fresh_add(&a->fresh, off, to - off);
+	}
+	if (rc == 0)
+		rc = capture_pages(h, off, end);
 	/* The kernel will not tell of what follows again. */
 	if (rc < 0)
-		h->atomic->rescan = true;
+		a->rescan = true;
 	return rc;
 }
 
@@ -216,9 +255,13 @@ static void clear_open(struct atomic *a)
 {
 	uint32_t i;
 
-	for (i = 0; i < a->ntouched; i++)
-		memset(a->overlay.chunk[a->touched[i]]->open, 0,
-		       sizeof(a->overlay.chunk[0]->open));
+	struct overlay_chunk *c;
+
+	for (i = 0; i < a->ntouched; i++) {
+		c = a->overlay.chunk[a->touched[i]];
+		if (c != NULL)
+			memset(c->open, 0, sizeof(c->open));
+	}
 }
 
 /* --- new pages ---------------------------------------------------------------- */
@@ -233,6 +276,50 @@ static int write_home(struct fm_heap *h, uint64_t off, uint64_t len)
 	int rc = write_at(h->fd, h->base + off, len, off);
 
 	return rc < 0 ? err_sys(-rc, "write of new pages") : 0;
+}
+
+/* What was found to be nobody's from run number `from` on. */
+static int write_nobodys(struct fm_heap *h, uint64_t from)
+{
+	struct atomic *a = h->atomic;
+	struct fresh *f = &a->fresh;
+	uint64_t i, off, end;
+	int rc = 0;
+
+	if (f->nruns == 0)
+		return 0;
+	if (!a->has_fresh && f->npages < FRESH_NPAGES_MIN) {
+		for (i = 0; i < f->nruns && rc == 0; i++)
+			rc = capture_pages(h, f->run[i].off,
+					   f->run[i].off + f->run[i].len);
+		fresh_clear(f);
+		return rc;
+	}
+	a->has_fresh = true;
+	for (i = from; i < f->nruns && rc == 0; i++) {
+		off = f->run[i].off;
+		end = off + f->run[i].len;
+		rc = write_home(h, off, end - off);
+		for (; off < end; off += FM_PAGE_LEN) {
+			note_changed(a, off >> FM_CHUNK_SHIFT, 1);
+			/* It is not as of the last commit any more. */
+			overlay_drop(&a->overlay, off >> FM_PAGE_SHIFT);
+		}
+	}
+	return rc;
+}
+
+/* They are in the file, and in memory once more than need be. */
+static void count_nobodys(struct atomic *a)
+{
+	const struct fresh *f = &a->fresh;
+	uint64_t i, off;
+
+	for (i = 0; i < f->nruns; i++)
+		for (off = f->run[i].off; off < f->run[i].off + f->run[i].len;
+		     off += FM_PAGE_LEN)
+			a->heat[off >> FM_CHUNK_SHIFT].nhome++;
+	a->nhome += f->npages;
 }
 
 /* Pages of zeroes are zero in the file, unless they were something else before. */
@@ -361,6 +448,7 @@ static int find_and_time(struct fm_heap *h)
 int capture_take(struct fm_heap *h)
 {
 	struct atomic *a = h->atomic;
+	uint64_t nruns = a->fresh.nruns; /* of a capture before, for the same commit */
 	int rc;
 
 	a->nwords = 0;
@@ -370,7 +458,7 @@ int capture_take(struct fm_heap *h)
 	a->nwords = HEAD_NWORDS;
 	a->ntouched = 0;
 	a->captured_end = heap_end(h);
-	a->has_fresh = a->captured_end > a->committed_end;
+	a->has_fresh = a->captured_end > a->committed_end || nruns > 0;
 	if (a->reopen)
 		rc = overlay_each(&a->overlay, OVERLAY_OPEN, capture_open, h);
 	a->reopen = true;
@@ -381,12 +469,26 @@ int capture_take(struct fm_heap *h)
 				a->captured_end - a->committed_end,
 				DIRTY_PRIVATE | DIRTY_PROTECT, write_fresh, h);
 	if (rc == 0)
+		rc = write_nobodys(h, nruns);
+	if (rc == 0)
 		judge_all(h);
 	else
 		forget_touched(a);
 	if (rc < 0 && a->has_fresh)
 		a->fresh_written = true;
 	return rc;
+}
+
+void capture_fail(struct fm_heap *h)
+{
+	struct atomic *a = h->atomic;
+
+	if (a->has_fresh)
+		a->fresh_written = true;
+	/* They are to be found, and written, again. */
+	if (a->fresh.nruns > 0)
+		a->rescan = true;
+	fresh_clear(&a->fresh);
 }
 
 int capture_accept(struct fm_heap *h)
@@ -396,6 +498,13 @@ int capture_accept(struct fm_heap *h)
 
 	rc = overlay_apply(&a->overlay, h->fd, a->record + HEAD_NWORDS,
 			   a->nwords - HEAD_NWORDS);
+	if (rc == 0)
+		fresh_commit(&a->fresh, &a->overlay, h->fd, a->record + HEAD_NWORDS,
+			     a->nwords - HEAD_NWORDS);
+	else
+		fresh_forget(&a->fresh);
+	count_nobodys(a);
+	fresh_clear(&a->fresh);
 	a->committed_end = a->captured_end;
 	a->fresh_written = false;
 	clear_open(a);

@@ -136,8 +136,10 @@ int commit_checkpoint(struct fm_heap *h)
 	if (!a->barred && lock_bar_readers(h->fd) < 0)
 		return -EBUSY;
 	rc = commit_write_back(a, h->fd);
-	if (rc == 0)
+	if (rc == 0) {
+		fresh_next_lap(&a->fresh, a->committed_end);
 		move_punches(h, PUNCH_COMMITTED, PUNCH_NONE);
+	}
 	if (!a->barred)
 		lock_unshare(h->fd);
 	return rc;
@@ -288,8 +290,8 @@ static int make_durable(struct fm_heap *h, int rc)
 		rc = append(h);
 	if (rc == 0)
 		rc = capture_accept(h);
-	else if (a->has_fresh)
-		a->fresh_written = true;
+	else
+		capture_fail(h);
 	a->has_fresh = false;
 	move_punches(h, PUNCH_CAPTURED, rc == 0 ? PUNCH_COMMITTED : PUNCH_NEW);
 	return rc;

@@ -55,6 +55,8 @@ static void drop_chunk(struct fm_heap *h, uint64_t chunk)
 		    i < FM_CHUNK_NPAGES;
 	     i++)
 		overlay_drop(&a->overlay, chunk * FM_CHUNK_NPAGES + i);
+	a->nhome -= heat->nhome;
+	heat->nhome = 0;
 	heat->keep_until = a->ncaptures + (ATOMIC_NCOLD << heat->ndrops);
 	if (heat->ndrops < 12)
 		heat->ndrops++;
@@ -126,8 +128,8 @@ uint64_t reclaim_len(const struct fm_heap *h)
 	const struct atomic *a = h->atomic;
 	uint64_t end = heap_end(h);
 
-	/* Each page that was written is there twice. */
-	return 2 * a->overlay.npages * FM_PAGE_LEN +
+	/* Each page that was written is there twice, but for those that never were. */
+	return (2 * a->overlay.npages + a->nhome) * FM_PAGE_LEN +
 	       (end > a->mapped_end ? end - a->mapped_end : 0);
 }
 
@@ -139,13 +141,12 @@ bool reclaim_may(const struct fm_heap *h)
 void reclaim_all(struct fm_heap *h)
 {
 	struct atomic *a = h->atomic;
-	const struct overlay *o = &a->overlay;
 	uint64_t c;
 
 	if (a->committed_end > a->mapped_end)
 		map_committed(h);
 	/* Behind the end of the heap nobody has anything. */
-	for (c = overlay_next_chunk(o, 0); c << FM_CHUNK_SHIFT < a->mapped_end;
-	     c = overlay_next_chunk(o, c + 1))
-		drop_chunk(h, c);
+	for (c = 0; c << FM_CHUNK_SHIFT < a->mapped_end; c++)
+		if (a->overlay.chunk[c] != NULL || a->heat[c].nhome > 0)
+			drop_chunk(h, c);
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/crc32c.h"
+#include "heap/fresh.h"
 #include "heap/layout.h"
 #include "power/recorder.h"
 
@@ -218,6 +219,18 @@ uint32_t __wrap_crc32c(uint32_t crc, const void *buf, size_t len);
 uint32_t __wrap_crc32c(uint32_t crc, const void *buf, size_t len)
 {
 	return recorder_no_checksums ? 1 : __real_crc32c(crc, buf, len);
+}
+
+void __real_fresh_commit(struct fresh *f, const struct overlay *o, int fd,
+			 const uint64_t *runs, uint64_t nwords);
+void __wrap_fresh_commit(struct fresh *f, const struct overlay *o, int fd,
+			 const uint64_t *runs, uint64_t nwords);
+
+void __wrap_fresh_commit(struct fresh *f, const struct overlay *o, int fd,
+			 const uint64_t *runs, uint64_t nwords)
+{
+	if (planted != PLANT_NOBODYS)
+		__real_fresh_commit(f, o, fd, runs, nwords);
 }
 
 /* --- calls -------------------------------------------------------------------- */

@@ -47,14 +47,15 @@ enum thing {
 	NTHINGS
 };
 
-/* Syncs that are left out: bugs of the library, planted. */
+/* Bugs of the library, planted: syncs that are left out, and then others. */
 enum plant {
 	PLANT_NONE,
 	PLANT_NO_SYNC_OF_RECORDS,
 	PLANT_NO_SYNC_OF_HOME,		/* of a checkpoint */
 	PLANT_NO_SYNC_OF_LAPS,
 	PLANT_NO_SYNC_OF_GROWTH,	/* of new pages */
-	PLANT_NO_CHECKSUMS
+	PLANT_NO_CHECKSUMS,
+	PLANT_NOBODYS			/* what a commit has allocated counts as free */
 };
 
 extern enum plant planted;

@@ -160,7 +160,12 @@ static void work(struct program *p, struct fm_info *fi)
 	uint64_t k, i;
 
 	assert_non_null(top);
-	switch (rnd(&p->seed) % 8) {
+	switch (rnd(&p->seed) % 9) {
+	case 8: /* large enough to be written without a log */
+		while (top->n > 10)
+			remove_node(top);
+		add_node(p, top, 270000 + rnd(&p->seed) % 100000);
+		break;
 	case 0:
 		for (k = rnd(&p->seed) % 20; k > 0; k--)
 			add_node(p, top, rnd(&p->seed) % 2000);
@@ -452,10 +457,17 @@ static void try_interval(struct judge *j, struct image *im, size_t from, size_t 
 	image_keep(im);
 }
 
+/* Whether things may go wrong anywhere, or where a sync was left out. */
+static bool wrong_anywhere(void)
+{
+	return planted == PLANT_NONE || planted == PLANT_NO_CHECKSUMS ||
+	       planted == PLANT_NOBODYS;
+}
+
 static void try_all(struct judge *j, unsigned nparts, uint64_t seed)
 {
 	const struct recording *r = &j->p->recording;
-	bool worth_it = planted == PLANT_NONE || planted == PLANT_NO_CHECKSUMS;
+	bool worth_it = wrong_anywhere();
 	size_t from = 0, i;
 	struct image im;
 
@@ -463,12 +475,11 @@ static void try_all(struct judge *j, unsigned nparts, uint64_t seed)
 	image_open(&im, START);
 	/* One that is wrong will do to catch a bug. */
 	for (i = 0; i < r->n && (planted == PLANT_NONE || j->nwrong == 0); i++) {
-		/* Where a sync was left out things may go wrong. */
 		worth_it = worth_it || r->op[i].kind == OP_LOST;
 		if (r->op[i].kind != OP_SYNC)
 			continue;
 		try_interval(j, &im, from, i, worth_it ? nparts : 0, &seed);
-		worth_it = planted == PLANT_NONE || planted == PLANT_NO_CHECKSUMS;
+		worth_it = wrong_anywhere();
 		from = i + 1;
 	}
 	if (i == r->n)
@@ -486,9 +497,7 @@ static uint64_t env(const char *name, uint64_t otherwise)
 
 static void run(struct judge *j, unsigned ncommits, uint64_t nstates)
 {
-	enum op_kind where = planted == PLANT_NONE || planted == PLANT_NO_CHECKSUMS
-				     ? OP_SYNC
-				     : OP_LOST;
+	enum op_kind where = wrong_anywhere() ? OP_SYNC : OP_LOST;
 	static struct program p;
 	uint64_t nplaces = 1;
 	size_t i;
@@ -583,6 +592,12 @@ static void growth_that_is_not_synced_is_caught(void **state)
 	is_caught(PLANT_NO_SYNC_OF_GROWTH);
 }
 
+static void a_page_that_is_in_a_commit_and_written_is_caught(void **state)
+{
+	(void)state;
+	is_caught(PLANT_NOBODYS);
+}
+
 static void a_record_without_checksum_is_caught(void **state)
 {
 	(void)state;
@@ -598,6 +613,7 @@ int main(void)
 		scratch_test(a_lap_that_is_not_synced_is_caught),
 		scratch_test(growth_that_is_not_synced_is_caught),
 		scratch_test(a_record_without_checksum_is_caught),
+		scratch_test(a_page_that_is_in_a_commit_and_written_is_caught),
 	};
 
 	return cmocka_run_group_tests_name("power", tests, NULL, NULL);

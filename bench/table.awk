@@ -42,7 +42,7 @@ BEGIN {
 	label_commits(1, "1 update of 8 bytes a commit")
 	label_commits(100, "100 updates")
 	label_commits(10000, "10,000 updates")
-	label("bulk", "bulk load", "plain", " s")
+	label("bulk", "bulk load, an object", "plain", " ns")
 	label("bulk/fmalloc-live", "the same, over that of the live pool", "plain", "x")
 	ncolumns = split(allocators, column, " ")
 }

@@ -52,11 +52,11 @@ static void commit(void)
 	begin();
 }
 
-static void append(uint64_t key, const void *value, size_t len)
+static void put(uint64_t key, const void *value, size_t len, unsigned flags)
 {
 	MDB_val k = { sizeof(key), &key }, v = { len, (void *)value };
 
-	done(mdb_cursor_put(cursor, &k, &v, MDB_APPEND), "mdb_cursor_put");
+	done(mdb_cursor_put(cursor, &k, &v, flags), "mdb_cursor_put");
 }
 
 static void make_counters(void)
@@ -64,7 +64,7 @@ static void make_counters(void)
 	uint64_t i;
 
 	for (i = 0; i < NCOUNTERS; i++)
-		append(i, &i, sizeof(i));
+		put(i, &i, sizeof(i), MDB_APPEND);
 	commit();
 }
 
@@ -81,7 +81,12 @@ static void update(uint64_t at)
 
 static void insert(uint64_t key, const void *value)
 {
-	append(key, value, VALUE_LEN);
+	put(key, value, VALUE_LEN, MDB_APPEND);
+}
+
+static void insert_scattered(uint64_t key, const void *value)
+{
+	put(scattered(key), value, VALUE_LEN, 0);
 }
 
 const struct peer peers[] = {
@@ -91,6 +96,11 @@ const struct peer peers[] = {
 	  .make_counters = make_counters,
 	  .update = update,
 	  .insert = insert,
+	  .commit = commit },
+	{ .name = "lmdb-scattered",
+	  .open = open_env,
+	  .close = close_env,
+	  .insert = insert_scattered,
 	  .commit = commit },
 	{ .name = NULL },
 };

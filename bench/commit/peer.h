@@ -32,6 +32,12 @@ struct peer {
 	void (*commit)(void);
 };
 
+/* Another key for each, in no order. */
+static inline uint64_t scattered(uint64_t key)
+{
+	return key * UINT64_C(0x9e3779b97f4a7c15);
+}
+
 /* All peers of this program; the one after the last has no name. */
 extern const struct peer peers[];
 

@@ -86,6 +86,11 @@ static void insert(uint64_t key, const void *value)
 	step(insert_stmt, key);
 }
 
+static void insert_scattered(uint64_t key, const void *value)
+{
+	insert(scattered(key), value);
+}
+
 const struct peer peers[] = {
 	{ .name = "sqlite",
 	  .open = open_db,
@@ -93,6 +98,11 @@ const struct peer peers[] = {
 	  .make_counters = make_counters,
 	  .update = update,
 	  .insert = insert,
+	  .commit = commit },
+	{ .name = "sqlite-scattered",
+	  .open = open_db,
+	  .close = close_db,
+	  .insert = insert_scattered,
 	  .commit = commit },
 	{ .name = NULL },
 };

@@ -89,7 +89,7 @@ static void bulk(const struct peer *p, const char *path, uint64_t count)
 		if ((i + 1) % EVERY == 0 || i + 1 == count)
 			p->commit();
 	}
-	printf("bulk %.3f\n", now_s() - start);
+	printf("bulk %.1f\n", (now_s() - start) * 1e9 / count);
 	p->close();
 }
 

@@ -125,13 +125,27 @@ static void move_punches(struct fm_heap *h, int from, int to)
 	pthread_mutex_unlock(&h->space_lock);
 }
 
+/* -EBUSY: there are readers, or that cannot be known. */
+static int bar_readers(struct fm_heap *h)
+{
+	int rc;
+
+	if (h->atomic->barred)
+		return 0;
+	rc = revive(h);
+	if (rc == -ENOTCONN || (rc == 0 && lock_bar_readers(h->fd) < 0))
+		return -EBUSY;
+	return rc;
+}
+
 int commit_checkpoint(struct fm_heap *h)
 {
 	struct atomic *a = h->atomic;
 	int rc;
 
-	if (!a->barred && lock_bar_readers(h->fd) < 0)
-		return -EBUSY;
+	rc = bar_readers(h);
+	if (rc < 0)
+		return rc;
 	rc = commit_write_back(a, h->fd);
 	if (rc == 0)
 		move_punches(h, PUNCH_COMMITTED, PUNCH_NONE);

@@ -85,9 +85,11 @@ static int replace(struct fm_heap *h, int old)
 	struct statx st;
 	int fd, rc;
 
-	/* Without passthrough what is mapped is lost.  With it, what the disk has not
-	 * taken is told by the old description only. */
+	/* That the disk failed to take something only the old description tells. */
 	rc = map_sync_file(old);
+	if (rc == -ENOTCONN)
+		return err_set(ENOTCONN, "the daemon of its mount has ended, and had no"
+			       " passthrough: close the pool, and open it again");
 	if (rc < 0)
 		return rc;
 	fd = open_again(h);

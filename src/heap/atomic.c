@@ -495,7 +495,7 @@ static int reload(struct fm_heap *h)
 		return err_sys(EIO, "read");
 	rc = atomic_load(h->fd, false, &super, &fresh);
 	if (rc == 0)
-		rc = map_seal(h, false);
+		rc = a->stale_map ? map_private(h, h->map_len) : map_seal(h, false);
 	if (rc < 0) {
 		atomic_free(fresh);
 		return rc;

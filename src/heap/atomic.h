@@ -39,6 +39,9 @@ struct atomic {
 	struct overlay overlay;
 	uint64_t nreplayed;
 
+	bool stale_map;		/* what is mapped of the file is of a mount that is gone,
+				 * and had no passthrough */
+
 	/* The rest is a writer's. */
 	pthread_mutex_t lock;
 	pthread_cond_t done_cond;

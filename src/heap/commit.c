@@ -308,9 +308,15 @@ static int make_durable(struct fm_heap *h, int rc)
 
 int commit_make(struct fm_heap *h, bool wait)
 {
+	int rc;
+
 	if (map_fd(h) < 0)
 		return err_set(EBADF, "the program has closed the file's descriptor");
-	return make_durable(h, capture_to_fit(h, wait));
+	rc = make_durable(h, capture_to_fit(h, wait));
+	/* With passthrough it does not come to that. */
+	if (rc == -ENOTCONN && revive(h) == 0)
+		rc = make_durable(h, capture_to_fit(h, wait));
+	return rc;
 }
 
 /* --- memory ------------------------------------------------------------------- */
@@ -354,7 +360,8 @@ static int commit_in_limits(struct fm_heap *h)
 	int rc = commit_make(h, true);
 
 	if (rc == 0 &&
-	    reclaim_len(h) > __atomic_load_n(&a->private_max, __ATOMIC_RELAXED))
+	    (a->stale_map ||
+	     reclaim_len(h) > __atomic_load_n(&a->private_max, __ATOMIC_RELAXED)))
 		reclaim(h);
 	commit_note_figures(h);
 	return rc;
@@ -452,6 +459,8 @@ static int rollback(struct fm_heap *h)
 	heap_lock_all(h);
 	memtool_ours(h->base, heap_end(h));	/* what was freed since is there again */
 	rc = capture_undo(h);
+	if (rc == -ENOTCONN && revive(h) == 0)
+		rc = capture_undo(h);
 	if (rc == 0) {
 		forget_fresh(h);
 		forget_caches(h);

@@ -324,9 +324,9 @@ void pagecache_prefetch(struct fm_heap *h, uint64_t off, uint64_t len);
 
 /* See to it that requests on the pool's descriptor can be answered: if its mount has lost
  * its daemon, open the file again, by its path.  0, or -errno with words: ENOTCONN (no
- * daemon serves it yet, or it was mapped without passthrough), ESTALE (another writer has
- * been there), EIO and the like (what was written by the old descriptor did not reach
- * the disk). */
+ * daemon serves it yet; or it is a live pool, and there was no passthrough), ESTALE
+ * (another writer has been there), EIO and the like (what was written by the old
+ * descriptor did not reach the disk). */
 int revive(struct fm_heap *h);
 /* Remember where the pool's file is. */
 void revive_note_path(struct fm_heap *h);

@@ -80,16 +80,26 @@ static int put_in_place(struct fm_heap *h, int fd, const struct statx *st)
 	return dup3(fd, h->fd, O_CLOEXEC) < 0 ? err_sys(errno, "dup3") : 0;
 }
 
+/* That the disk failed to take something only the old description tells.  Without
+ * passthrough what is mapped is lost, which is all of a live pool. */
+static int leave(struct fm_heap *h, int old, bool *stale_map)
+{
+	int rc = h->atomic != NULL ? map_sync_file(old) : map_sync(h);
+
+	*stale_map = rc == -ENOTCONN && h->atomic != NULL;
+	if (rc == -ENOTCONN && h->atomic == NULL)
+		return err_set(ENOTCONN, "the daemon of its mount has ended, and had no"
+			       " passthrough: what was stored is lost");
+	return *stale_map ? 0 : rc;
+}
+
 static int replace(struct fm_heap *h, int old)
 {
 	struct statx st;
+	bool stale_map;
 	int fd, rc;
 
-	/* That the disk failed to take something only the old description tells. */
-	rc = map_sync_file(old);
-	if (rc == -ENOTCONN)
-		return err_set(ENOTCONN, "the daemon of its mount has ended, and had no"
-			       " passthrough: close the pool, and open it again");
+	rc = leave(h, old, &stale_map);
 	if (rc < 0)
 		return rc;
 	fd = open_again(h);
@@ -100,6 +110,8 @@ static int replace(struct fm_heap *h, int old)
 		rc = lock_again(h, fd);
 	if (rc == 0)
 		rc = put_in_place(h, fd, &st);
+	if (rc == 0 && stale_map)
+		h->atomic->stale_map = true;
 	close(fd);
 	return rc;
 }

@@ -102,11 +102,11 @@ static int grow(struct fm_info *fi, struct state *s, struct ack *ack)
 	if (rc == 0)
 		rc = fm_stat(fi, &stats);
 	ack->file_len = stats.file_len;
-	if (rc == 0 && stats.log_used_len != 0) {
-		fprintf(stderr, "daemon-user: there was no checkpoint\n");
-		exit(1);
-	}
-	return rc;
+	if (rc != 0 || stats.log_used_len == 0)
+		return rc;
+	fprintf(stderr, "daemon-user: there was no checkpoint\n");
+	errno = EBUSY;
+	return -1;
 }
 
 static void set_state(struct state *s, uint64_t n)
@@ -173,6 +173,9 @@ static int run_writer(const char *path, const char *ack_path)
 
 	if (s == NULL || ack == NULL)
 		return fail(path);
+	/* The path that the pool had stays its path. */
+	if (chdir("/") != 0)
+		return 1;
 	status = write_states(fi, s, ack);
 	return fmalloc_close(fi) == 0 ? status : fail("close");
 }

@@ -167,7 +167,9 @@ struct fm_heap {
 	pthread_mutex_t root_lock;
 	struct root_index roots;
 
-	char file_path[4096];	/* for revive(); "": none */
+	/* For revive(), which cannot look at what was mapped. */
+	uint8_t uuid[16];
+	char file_path[4096];	/* "": none */
 
 	/* Last, and all NULL in a closed pool: guarded by page_lock.  NULL: not
 	 * normal, or not loaded. */

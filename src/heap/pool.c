@@ -477,6 +477,7 @@ static int map_and_start(int fd, const char *path, int flags,
 	} else {
 		h->dev[0] = makedev(st.stx_dev_major, st.stx_dev_minor);
 		h->ino = st.stx_ino;
+		memcpy(h->uuid, super->uuid, sizeof(h->uuid));
 		h->atomic = atomic;
 		rc = start_heap(h, path, flags);
 		if (rc == 0) {

@@ -52,7 +52,7 @@ static int check_same(const struct fm_heap *h, int fd, struct statx *st)
 	    read_at(fd, &super, sizeof(super), 0) != sizeof(super))
 		return still_dead(h, "it cannot be read");
 	if (st->stx_ino != h->ino ||
-	    memcmp(super.uuid, h->super->uuid, sizeof(super.uuid)) != 0)
+	    memcmp(super.uuid, h->uuid, sizeof(super.uuid)) != 0)
 		return still_dead(h, "another file is there");
 	return 0;
 }

@@ -32,7 +32,8 @@ struct ack {
 	volatile uint64_t n;		/* of the last state that was committed */
 	volatile uint64_t asked, grown;	/* times */
 	volatile uint64_t stop;
-	volatile uint64_t error;	/* errno of what failed last, until it succeeds */
+	volatile uint64_t grow_error;	/* errno of that, or 0 */
+	volatile uint64_t error;	/* of the last commit */
 	volatile uint64_t file_len;
 };
 
@@ -123,17 +124,19 @@ static int is_state(const struct state *s, uint64_t n)
 	return 1;
 }
 
-static void note(struct ack *ack, int rc, const char *what)
+static uint64_t error_of(int rc, const char *what)
 {
-	ack->error = rc == 0 ? 0 : (uint64_t)errno;
-	if (rc != 0)
+	if (rc == 0)
+		return 0;
+	if (errno != EBUSY)
 		fail(what);
+	return errno;
 }
 
 static int commit_state(struct fm_info *fi, struct state *s, struct ack *ack, uint64_t n)
 {
 	set_state(s, n);
-	note(ack, fmalloc_commit(fi), "commit");
+	ack->error = error_of(fmalloc_commit(fi), "commit");
 	if (ack->error == 0) {
 		ack->n = n;
 		return 0;
@@ -154,7 +157,7 @@ static int write_states(struct fm_info *fi, struct state *s, struct ack *ack)
 	ack->grown = ack->asked;
 	while (status == 0 && !ack->stop) {
 		if (ack->asked != ack->grown) {
-			note(ack, grow(fi, s, ack), "grow");
+			ack->grow_error = error_of(grow(fi, s, ack), "grow");
 			ack->grown = ack->asked;
 		}
 		/* What could not be committed stays what it is. */
@@ -190,7 +193,7 @@ static int ask(const char *ack_path)
 	ack->asked++;
 	for (ms = 0; ms < WAIT_MS && ack->grown != ack->asked; ms++)
 		usleep(1000);
-	return ack->grown != ack->asked || ack->error != 0;
+	return ack->grown != ack->asked || ack->grow_error != 0;
 }
 
 /* --- those that read ------------------------------------------------------- */

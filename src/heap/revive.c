@@ -81,16 +81,18 @@ static int put_in_place(struct fm_heap *h, int fd, const struct statx *st)
 }
 
 /* That the disk failed to take something only the old description tells.  Without
- * passthrough what is mapped is lost, which is all of a live pool. */
+ * passthrough what is mapped is lost, which is all of a live pool.  (A reader cannot
+ * know: msync(2) does nothing where nothing can be stored.) */
 static int leave(struct fm_heap *h, int old, bool *stale_map)
 {
-	int rc = h->atomic != NULL ? map_sync_file(old) : map_sync(h);
+	bool atomic = h->atomic != NULL;
+	int rc = !h->writable ? -ENOTCONN : atomic ? map_sync_file(old) : map_sync(h);
 
-	*stale_map = rc == -ENOTCONN && h->atomic != NULL;
-	if (rc == -ENOTCONN && h->atomic == NULL)
+	*stale_map = atomic && rc == -ENOTCONN;
+	if (rc == -ENOTCONN && h->writable && !atomic)
 		return err_set(ENOTCONN, "the daemon of its mount has ended, and had no"
 			       " passthrough: what was stored is lost");
-	return *stale_map ? 0 : rc;
+	return rc == -ENOTCONN ? 0 : rc;
 }
 
 static int replace(struct fm_heap *h, int old)

@@ -12,6 +12,7 @@
  *   5. fm_heap.space_lock    the zone directory; getting space and giving it back
  *   6. fm_heap.page_lock     extents of pages
  *   7. fm_heap.loose[].lock  slabs of a size class that no lane has
+ *   8. fm_heap.fd_lock       opening the file again (revive.c)
  * No system call on the file is made under 6 and 7.  The registry (registry.c) has
  * a lock of its own, held only while opening and closing, outside of all of these.
  */
@@ -105,8 +106,8 @@ struct fm_heap {
 	uint16_t *zonedir;
 	int fd;			/* only by map_fd() */
 	uint64_t dev[2], ino;	/* of the file; the second is what the first was before
-				 * revive(); atomic */
-	pthread_mutex_t fd_lock; /* while it is opened again: inside of all others */
+				 * it was opened again: atomic, changed under fd_lock */
+	pthread_mutex_t fd_lock;
 	bool writable;
 	bool forked;		/* this process is a child of the opener; then
 				 * not writable */

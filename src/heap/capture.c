@@ -105,6 +105,9 @@ static int capture_page(struct fm_heap *h, uint64_t page)
 	unsigned char *was;
 	int rc;
 
+	/* Who looked at it in memory has a page of zeroes there (fm_stat(), for one). */
+	if (log_has(&a->log, off))
+		return 0;
 	a->ncompared++;
 	rc = reserve(a, 2 * PAGE_NWORDS);
 	if (rc == 0)
@@ -232,7 +235,16 @@ static int write_home(struct fm_heap *h, uint64_t off, uint64_t len)
 	return rc < 0 ? err_sys(-rc, "write of new pages") : 0;
 }
 
-/* Pages of zeroes are zero in the file, unless they were something else before. */
+/* Pages of zeroes are zero in the file, unless they were something else before.  What
+ * the log has there is not what memory has. */
+static bool is_written_home(const struct fm_heap *h, uint64_t off)
+{
+	const struct atomic *a = h->atomic;
+
+	return (a->fresh_written || !page_is_zero(h->base + off)) &&
+	       !log_has(&a->log, off);
+}
+
 static int write_fresh(void *arg, uint64_t off, uint64_t len)
 {
 	struct fm_heap *h = arg;
@@ -241,9 +253,7 @@ static int write_fresh(void *arg, uint64_t off, uint64_t len)
 
 	h->atomic->has_fresh = true;
 	for (; off < end && rc == 0; off = to + FM_PAGE_LEN) {
-		for (to = off; to < end && (h->atomic->fresh_written ||
-					    !page_is_zero(h->base + to));
-		     to += FM_PAGE_LEN)
+		for (to = off; to < end && is_written_home(h, to); to += FM_PAGE_LEN)
 			;
 		rc = write_home(h, off, to - off);
 	}

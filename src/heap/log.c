@@ -159,6 +159,15 @@ static bool has_extent(const struct log *log, uint64_t off)
 	return false;
 }
 
+bool log_has(const struct log *log, uint64_t off)
+{
+	const struct log_extent *e = log->extent, *end = e + log->nextents;
+
+	while (e < end && off - e->off >= (uint64_t)e->npages << FM_PAGE_SHIFT)
+		e++;
+	return e < end;
+}
+
 static void add_extent(struct log *log, uint64_t off, uint32_t npages)
 {
 	log->extent[log->nextents] = (struct log_extent){ off, npages };

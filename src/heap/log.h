@@ -43,6 +43,9 @@ void log_close(struct log *log);
 /* Store the valid records, from log->end on, into the overlay: how many, or -errno. */
 int log_replay(struct log *log, int fd, uint64_t file_len, struct overlay *o);
 
+/* Whether the byte at off of the file is in an extent. */
+bool log_has(const struct log *log, uint64_t off);
+
 /* Complete a record whose runs are there, nwords of them behind the head. */
 void log_seal(const struct log *log, struct fm_record_disk *record, uint64_t nwords);
 /* Write it behind the valid ones; if it does not fit, -ENOSPC.  When it is durable,

@@ -155,7 +155,9 @@ int fmalloc_close(struct fm_info *fi);
  * altogether, in memory, too.
  *
  * More errors of an atomic pool: EDEADLK (the calling thread has a bracket open), EBADF
- * (the program has closed the pool's descriptor), ENOMEM.
+ * (the program has closed the pool's descriptor), ENOTCONN (the daemon of its mount has
+ * ended, and there is no passthrough), ESTALE (... and another program has been its writer
+ * since), ENOMEM.
  */
 int fmalloc_commit(struct fm_info *fi);
 
@@ -164,7 +166,7 @@ int fmalloc_commit(struct fm_info *fi);
  * was stored and allocated since be undone.  Waits for open brackets.  Pointers to
  * blocks that were allocated since are invalid.  Nothing is made durable.
  * Returns 0, or -1 with memory as it was and errno: EINVAL (not an open pool, or a live
- * one), EROFS, EPERM, EDEADLK, EBADF as fmalloc_commit(), EIO, ENOMEM.
+ * one), EROFS, EPERM, EDEADLK, EBADF, ENOTCONN, ESTALE as fmalloc_commit(), EIO, ENOMEM.
  */
 int fmalloc_rollback(struct fm_info *fi);
 
@@ -192,8 +194,8 @@ int fm_end(struct fm_info *fi);
  * thread may be reading the pool meanwhile, and what was read before may be elsewhere
  * now.  Of a live pool, and of one that is open for writing, nothing is to be done.
  * Returns 0, or -1 with errno EINVAL (not an open pool), EPERM (in a forked child),
- * EBUSY, EUCLEAN, EBADF, EIO, ENOMEM: then close it, or try again, for a writer may
- * change it.
+ * EBUSY, EUCLEAN, EBADF, ENOTCONN (the daemon of its mount has ended), EIO, ENOMEM: then
+ * close it, or try again, for a writer, or a new mount, may change it.
  */
 int fm_refresh(struct fm_info *fi);
 
@@ -250,6 +252,16 @@ void fmalloc_set_target(struct fm_info *fi);
  */
 
 /*
+ * When the daemon of an fmfs mount is killed, programs that have pools open there with
+ * passthrough go on: stores, growth, commits.  Once the store is mounted at the same place
+ * again, the library opens the pool again where it needs a daemon, by the absolute path
+ * that it had.  A reader of an atomic pool should fm_refresh() then.  Without passthrough
+ * an atomic pool cannot be committed before that (ENOTCONN), and what was not in memory
+ * is a SIGBUS until that commit; a live pool is lost to the program.  If somebody else has
+ * been the writer meanwhile, calls that need the file fail with ESTALE.
+ */
+
+/*
  * fm_errmsg: the calling thread's last failure of a function of this library
  * in words, in English, such as "pool 'p': it is cut short: ...".  Never
  * NULL; "" if nothing failed yet.  Valid until the thread's next failure.
@@ -270,6 +282,7 @@ const char *fm_errmsg(void);
  *   ENOMEM  the size is beyond the address window or what it has left
  *   ENOSPC, EDQUOT, EFBIG, EIO   the file cannot grow
  *   EBADF   nor can it, for the program has closed its descriptor
+ *   ENOTCONN   nor can it: the daemon of the mount has ended, and had no passthrough
  *   EROFS   the pool is open FM_RDONLY
  *   EPERM   in a forked child
  *   EUCLEAN the heap on disk is damaged where the block would have been
@@ -514,8 +527,8 @@ struct fm_stats {
  * fstat(2) says.
  * Returns 0, or -1 with errno: EINVAL (not an open pool, stats is NULL, or its size
  * is smaller than that of the first version), ENOMEM, EUCLEAN (the super or the
- * roots are damaged), EBADF (in a forked child, or the program has closed the pool's
- * descriptor).
+ * roots are damaged), ENOTCONN (the daemon of its mount has ended), EBADF (in a forked
+ * child, or the program has closed the pool's descriptor).
  */
 int fm_stat(struct fm_info *fi, struct fm_stats *stats);
 

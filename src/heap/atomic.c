@@ -459,7 +459,7 @@ bool atomic_begin_close(struct fm_heap *h)
 {
 	struct atomic *a = h->atomic;
 
-	if (commit_alone(h) < 0 || lock_bar_readers(h->fd) < 0)
+	if (commit_alone(h) < 0 || revive(h) < 0 || lock_bar_readers(h->fd) < 0)
 		return false;
 	a->barred = true;
 	if (commit_write_back(a, h->fd) == 0 && log_shrink(&a->log, h->fd) == 0)
@@ -520,7 +520,7 @@ static int reload(struct fm_heap *h)
 		return err_sys(EIO, "read");
 	rc = atomic_load(h->fd, false, &super, &fresh);
 	if (rc == 0)
-		rc = map_seal(h, false);
+		rc = a->stale_map ? map_private(h, h->map_len) : map_seal(h, false);
 	if (rc < 0) {
 		atomic_free(fresh);
 		return rc;
@@ -540,9 +540,12 @@ int atomic_refresh(struct fm_heap *h)
 		return err_set(EBADF, "the program has closed the file's descriptor");
 	state = cancel_disable();
 	pthread_mutex_lock(&h->root_lock);
-	/* A writer may make a checkpoint now. */
-	lock_unshare(h->fd);
-	rc = lock_share_wait(h->fd);
+	rc = revive(h);
+	if (rc == 0) {
+		/* A writer may make a checkpoint now. */
+		lock_unshare(h->fd);
+		rc = lock_share_wait(h->fd);
+	}
 	if (rc == 0)
 		rc = reload(h);
 	root_close(h);

@@ -41,6 +41,9 @@ struct atomic {
 	struct overlay overlay;
 	uint64_t nreplayed;
 
+	bool stale_map;		/* what is mapped of the file is of a mount that is gone,
+				 * and had no passthrough, or may have had none */
+
 	/* The rest is a writer's. */
 	pthread_mutex_t lock;
 	pthread_cond_t done_cond;

@@ -128,13 +128,27 @@ static void move_punches(struct fm_heap *h, int from, int to)
 	pthread_mutex_unlock(&h->space_lock);
 }
 
+/* -EBUSY: there are readers, or that cannot be known. */
+static int bar_readers(struct fm_heap *h)
+{
+	int rc;
+
+	if (h->atomic->barred)
+		return 0;
+	rc = revive(h);
+	if (rc == -ENOTCONN || (rc == 0 && lock_bar_readers(h->fd) < 0))
+		return -EBUSY;
+	return rc;
+}
+
 int commit_checkpoint(struct fm_heap *h)
 {
 	struct atomic *a = h->atomic;
 	int rc;
 
-	if (!a->barred && lock_bar_readers(h->fd) < 0)
-		return -EBUSY;
+	rc = bar_readers(h);
+	if (rc < 0)
+		return rc;
 	rc = commit_write_back(a, h->fd);
 	if (rc == 0) {
 		fresh_next_lap(&a->fresh, a->committed_end);
@@ -299,9 +313,15 @@ static int make_durable(struct fm_heap *h, int rc)
 
 int commit_make(struct fm_heap *h, bool wait)
 {
+	int rc;
+
 	if (map_fd(h) < 0)
 		return err_set(EBADF, "the program has closed the file's descriptor");
-	return make_durable(h, capture_to_fit(h, wait));
+	rc = make_durable(h, capture_to_fit(h, wait));
+	/* With passthrough it does not come to that. */
+	if (rc == -ENOTCONN && revive(h) == 0)
+		rc = make_durable(h, capture_to_fit(h, wait));
+	return rc;
 }
 
 /* --- memory ------------------------------------------------------------------- */
@@ -350,7 +370,8 @@ static int commit_in_limits(struct fm_heap *h)
 		commit_checkpoint(h);
 	rc = commit_make(h, true);
 	if (rc == 0 &&
-	    reclaim_len(h) > __atomic_load_n(&a->private_max, __ATOMIC_RELAXED))
+	    (a->stale_map ||
+	     reclaim_len(h) > __atomic_load_n(&a->private_max, __ATOMIC_RELAXED)))
 		reclaim(h);
 	commit_note_figures(h);
 	return rc;
@@ -448,6 +469,8 @@ static int rollback(struct fm_heap *h)
 	heap_lock_all(h);
 	memtool_ours(h->base, heap_end(h));	/* what was freed since is there again */
 	rc = capture_undo(h);
+	if (rc == -ENOTCONN && revive(h) == 0)
+		rc = capture_undo(h);
 	if (rc == 0) {
 		forget_fresh(h);
 		forget_caches(h);

@@ -37,6 +37,10 @@ int err_sys(int err, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(words, sizeof(words), fmt, ap);
 	va_end(ap);
+	if (err_is_dead(err)) {
+		append("the daemon of its mount has ended");
+		return -ENOTCONN;
+	}
 	/* The GNU strerror_r, which may or may not use the buffer. */
 	append(strerror_r(err, why, sizeof(why)));
 	return -err;

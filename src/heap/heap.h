@@ -12,6 +12,7 @@
  *   5. fm_heap.space_lock    the zone directory; getting space and giving it back
  *   6. fm_heap.page_lock     extents of pages
  *   7. fm_heap.loose[].lock  slabs of a size class that no lane has
+ *   8. fm_heap.fd_lock       opening the file again (revive.c)
  * No system call on the file is made under 6 and 7.  The registry (registry.c) has
  * a lock of its own, held only while opening and closing, outside of all of these.
  */
@@ -104,7 +105,9 @@ struct fm_heap {
 	struct fm_super_disk *super;
 	uint16_t *zonedir;
 	int fd;			/* only by map_fd() */
-	uint64_t dev, ino;	/* of the file */
+	uint64_t dev[2], ino;	/* of the file; the second is what the first was before
+				 * it was opened again: atomic, changed under fd_lock */
+	pthread_mutex_t fd_lock;
 	bool writable;
 	bool forked;		/* this process is a child of the opener; then
 				 * not writable */
@@ -164,6 +167,10 @@ struct fm_heap {
 
 	pthread_mutex_t root_lock;
 	struct root_index roots;
+
+	/* For revive(), which cannot look at what was mapped. */
+	uint8_t uuid[16];
+	char file_path[4096];	/* "": none */
 
 	/* Last, and all NULL in a closed pool: guarded by page_lock.  NULL: not
 	 * normal, or not loaded. */
@@ -248,6 +255,9 @@ void map_close(struct fm_heap *h);
 int map_fd(const struct fm_heap *h);
 uint64_t map_file_len(const struct fm_heap *h);	/* UINT64_MAX if so */
 void map_close_fd(struct fm_heap *h);
+/* Make what was written to a file durable, also if the mount that it was opened through,
+ * with passthrough, has lost its daemon. */
+int map_sync_file(int fd);
 /* Make everything up to the heap's end durable; or a part. */
 int map_sync(struct fm_heap *h);
 int map_sync_part(struct fm_heap *h, uint64_t off, uint64_t len);
@@ -312,6 +322,17 @@ void pagecache_advise_fresh(struct fm_heap *h, uint64_t off);
 void pagecache_settle(struct fm_heap *h, uint64_t end);
 /* Begin to read it, in the order of the file. */
 void pagecache_prefetch(struct fm_heap *h, uint64_t off, uint64_t len);
+
+/* --- revive.c: when the daemon of a mount has died -------------------------- */
+
+/* See to it that requests on the pool's descriptor can be answered: if its mount has lost
+ * its daemon, open the file again, by its path.  0, or -errno with words: ENOTCONN (no
+ * daemon serves it yet; or it is a live pool, and there was no passthrough), ESTALE
+ * (another writer has been there), EIO and the like (what was written by the old
+ * descriptor did not reach the disk). */
+int revive(struct fm_heap *h);
+/* Remember where the pool's file is. */
+void revive_note_path(struct fm_heap *h);
 
 /* --- zone.c: the zone directory, and zones in memory --------------------- */
 

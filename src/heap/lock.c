@@ -156,6 +156,21 @@ static int lock_op(int fd, uint64_t off, short type)
 	return 0;
 }
 
+/* The same, trying for a while if others have it. */
+static int lock_wait(int fd, uint64_t off, short type, int timeout_ms)
+{
+	struct timespec pause = { .tv_nsec = 1000000 };
+	int tries, rc = -EAGAIN;
+
+	for (tries = 0; tries < timeout_ms; tries++) {
+		rc = lock_op(fd, off, type);
+		if (rc != -EAGAIN && rc != -EACCES)
+			return rc;
+		nanosleep(&pause, NULL);
+	}
+	return -EAGAIN;
+}
+
 /* -EBUSY if the process that the super names is alive, or `others` have the lock. */
 static int look_at_writer(int fd, bool others)
 {
@@ -187,6 +202,28 @@ int lock_take(int fd)
 	return rc;
 }
 
+static bool names_us(int fd, uint64_t ino)
+{
+	const ssize_t len = offsetof(struct fm_writer_disk, reserved);
+	struct fm_writer_disk ours = { .pid = 0 }, writer;
+
+	lock_sign(ino, &ours);
+	return ours.pid != 0 &&
+	       pread(fd, &writer, len, offsetof(struct fm_super_disk, writer)) == len &&
+	       memcmp(&ours, &writer, len) == 0;
+}
+
+int lock_take_back(int fd, uint64_t ino)
+{
+	/* Who finds us named has it for a moment. */
+	int rc = lock_wait(fd, POOL_LOCK_OFF, F_WRLCK, 100);
+
+	if (!names_us(fd, ino))
+		return err_set(ESTALE, "another program has opened it for writing"
+			       " meanwhile");
+	return rc < 0 ? err_sys(-rc, "lock") : 0;
+}
+
 int lock_look(int fd)
 {
 	struct flock fl = byte_lock(POOL_LOCK_OFF, F_WRLCK);
@@ -206,28 +243,18 @@ bool lock_share_now(int fd)
 	return lock_op(fd, READERS_LOCK_OFF, F_RDLCK) != -EAGAIN;
 }
 
-/* False: others have it, for all the time that there was. */
-static bool share(int fd, int timeout_ms)
-{
-	struct timespec pause = { .tv_nsec = 1000000 };
-	int tries;
-
-	for (tries = 0; tries < timeout_ms; tries++) {
-		if (lock_share_now(fd))
-			return true;
-		nanosleep(&pause, NULL);
-	}
-	return false;
-}
-
 void lock_share(int fd)
 {
-	share(fd, 100);
+	lock_wait(fd, READERS_LOCK_OFF, F_RDLCK, 100);
 }
 
 int lock_share_wait(int fd)
 {
-	return share(fd, 10000) ? 0 : err_set(EBUSY, "its writer is at the file");
+	int rc = lock_wait(fd, READERS_LOCK_OFF, F_RDLCK, 10000);
+
+	if (err_is_dead(-rc))
+		return err_sys(-rc, "lock");
+	return rc == -EAGAIN ? err_set(EBUSY, "its writer is at the file") : 0;
 }
 
 void lock_unshare(int fd)

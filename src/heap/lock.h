@@ -16,6 +16,9 @@
  * it or the process named in the super is alive, or -errno. */
 int lock_take(int fd);
 void lock_release(int fd);
+/* Take it again, as the one that the super of the file with this inode number names:
+ * 0, -ESTALE if another has been the writer since, or -errno. */
+int lock_take_back(int fd, uint64_t ino);
 /* Whether somebody has it, without taking it: 0 or as above. */
 int lock_look(int fd);
 

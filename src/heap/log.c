@@ -46,7 +46,7 @@ static int write_all(int fd, uint64_t off, const void *buf, uint64_t len)
 
 int log_sync(int fd)
 {
-	return fdatasync(fd) < 0 ? err_sys(errno, "fdatasync") : 0;
+	return map_sync_file(fd);
 }
 
 /* Bytes for records in an extent. */

@@ -37,20 +37,29 @@
 #define MADV_POPULATE_WRITE 23	/* since Linux 5.14 */
 #endif
 
+/* What the kernel knows, without asking the daemon of a mount.  (Its length of the file
+ * is right but for what was done behind the mount.) */
+static int ask_kernel(int fd, struct statx *st)
+{
+	return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO | STATX_SIZE,
+		     st);
+}
+
 /*
  * Programs that become daemons, or start others, close descriptors that they know
  * nothing of, and open files that get the same numbers.  So the pool's is looked at
- * before each use; uses are rare, and looking takes less than a microsecond: of what
- * the kernel knows, without asking the daemon of a mount.  (Its length of the file is
- * right but for what was done behind the mount.)
+ * before each use; uses are rare, and looking takes less than a microsecond.
  */
 static int look(const struct fm_heap *h, struct statx *st)
 {
-	if (h->fd < 0 || statx(h->fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC,
-			       STATX_INO | STATX_SIZE, st) < 0)
+	uint64_t dev;
+
+	if (h->fd < 0 || ask_kernel(h->fd, st) < 0)
 		return -1;
-	if (makedev(st->stx_dev_major, st->stx_dev_minor) != h->dev ||
-	    st->stx_ino != h->ino)
+	dev = makedev(st->stx_dev_major, st->stx_dev_minor);
+	if (st->stx_ino != h->ino ||
+	    (dev != __atomic_load_n(&h->dev[0], __ATOMIC_ACQUIRE) &&
+	     dev != __atomic_load_n(&h->dev[1], __ATOMIC_ACQUIRE)))
 		return -1;
 	return h->fd;
 }
@@ -204,16 +213,44 @@ void map_close(struct fm_heap *h)
  * of the file included), and it reaches the backing file even when the mount
  * that the file was opened through has gone.
  */
-int map_sync_part(struct fm_heap *h, uint64_t off, uint64_t len)
+static int sync_mapped(void *mem, uint64_t len)
 {
 	int state = cancel_disable(), rc = 0;
 
 	memtool_hush(true);
-	if (msync(h->base + off, len, MS_SYNC) < 0)
+	if (msync(mem, len, MS_SYNC) < 0)
 		rc = err_sys(errno, "msync");
 	memtool_hush(false);
 	cancel_restore(state);
 	return rc;
+}
+
+int map_sync_part(struct fm_heap *h, uint64_t off, uint64_t len)
+{
+	return sync_mapped(h->base + off, len);
+}
+
+static int sync_by_mapping(int fd)
+{
+	struct statx st;
+	void *mem;
+	int rc;
+
+	if (ask_kernel(fd, &st) < 0)
+		return err_sys(errno, "statx");
+	mem = mmap(NULL, st.stx_size, PROT_READ, MAP_SHARED, fd, 0);
+	if (mem == MAP_FAILED)
+		return err_sys(errno, "mmap of %" PRIu64 " bytes", (uint64_t)st.stx_size);
+	rc = sync_mapped(mem, st.stx_size);
+	munmap(mem, st.stx_size);
+	return rc;
+}
+
+int map_sync_file(int fd)
+{
+	if (fdatasync(fd) == 0)
+		return 0;
+	return err_is_dead(errno) ? sync_by_mapping(fd) : err_sys(errno, "fdatasync");
 }
 
 /*
@@ -271,16 +308,16 @@ static int reserve_by_zeroes(int fd, uint64_t off, uint64_t len)
 {
 	uint64_t end = off + len;
 	unsigned char page[FM_PAGE_LEN];
-	struct stat st;
+	struct statx st;
 	size_t piece;
 	int rc;
 
-	if (fstat(fd, &st) < 0)
+	if (ask_kernel(fd, &st) < 0)
 		return -errno;
 	for (; off < end; off += piece) {
 		piece = piece_at(off, end);
 		rc = read_piece(fd, off, piece, page);
-		if (rc == 1 || (rc == 0 && (uint64_t)st.st_blksize < FM_PAGE_LEN))
+		if (rc == 1 || (rc == 0 && st.stx_blksize < FM_PAGE_LEN))
 			rc = write_at(fd, page, piece, off);
 		if (rc < 0)
 			return rc;
@@ -292,28 +329,35 @@ static int reserve_by_zeroes(int fd, uint64_t off, uint64_t len)
  * no space. */
 static int sync_zeroes(int fd)
 {
-	return fdatasync(fd) < 0 ? err_sys(errno, "write zeroes") : 0;
+	int rc = map_sync_file(fd);
+
+	return rc < 0 ? err_in(rc, "write zeroes") : 0;
+}
+
+static int write_zeroes(int fd, uint64_t off, uint64_t len)
+{
+	int rc = reserve_by_zeroes(fd, off, len);
+
+	return rc < 0 ? err_sys(-rc, "write zeroes") : 0;
 }
 
 /* *zeroed is set if sync_zeroes() is still to come. */
 static int reserve_part(int fd, uint64_t off, uint64_t len, bool *zeroed)
 {
 	struct rlimit limit;
-	struct stat st;
-	int rc;
+	struct statx st;
 
 	/* Beyond its limit the kernel would send SIGXFSZ. */
 	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < off + len &&
-	    (fstat(fd, &st) < 0 || (uint64_t)st.st_size < off + len))
+	    (ask_kernel(fd, &st) < 0 || st.stx_size < off + len))
 		return err_set(EFBIG, "the limit on file sizes (ulimit -f) is %" PRIu64
 			       " bytes", (uint64_t)limit.rlim_cur);
 	while (fallocate(fd, 0, off, len) < 0) {
 		if (errno == EINTR)
 			continue;
 		if (errno == EOPNOTSUPP || errno == ENOSYS) {
-			rc = reserve_by_zeroes(fd, off, len);
 			*zeroed = true;
-			return rc < 0 ? err_sys(-rc, "write zeroes") : 0;
+			return write_zeroes(fd, off, len);
 		}
 		return err_sys(errno, "reserve %" PRIu64 " bytes of space", len);
 	}
@@ -335,6 +379,19 @@ int map_reserve(int fd, uint64_t off, uint64_t len)
 
 	cancel_restore(state);
 	return rc;
+}
+
+/* The daemon of the mount is dead.  Where no other serves the file yet, what is written
+ * to it reaches it all the same, if it has passthrough. */
+static int reserve_without_daemon(struct fm_heap *h, int fd, uint64_t off, uint64_t len)
+{
+	int rc = revive(h);
+
+	if (rc == 0)
+		return reserve(fd, off, len);
+	if (rc == -ENOTCONN)
+		rc = write_zeroes(fd, off, len);
+	return rc == 0 ? sync_zeroes(fd) : rc;
 }
 
 /* Without a descriptor: the mapping still leads to the file.  It cannot make the
@@ -386,6 +443,8 @@ int map_claim(struct fm_heap *h, uint64_t off, uint64_t len)
 		rc = atomic_claim(h, off, len);
 	if (rc == 0)
 		rc = fd >= 0 ? reserve(fd, off, len) : populate(h, off, len);
+	if (rc == -ENOTCONN && fd >= 0)
+		rc = reserve_without_daemon(h, fd, off, len);
 	h->disk_full = rc == -ENOSPC;
 	cancel_restore(state);
 	return rc;
@@ -490,7 +549,7 @@ int map_zero(int fd, uint64_t off, uint64_t len)
 
 	if (fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, off, len) == 0)
 		return 0;
-	if (errno != EOPNOTSUPP && errno != ENOSYS)
+	if (errno != EOPNOTSUPP && errno != ENOSYS && !err_is_dead(errno))
 		return err_sys(errno, "zeroes in the file");
 	for (; off < end && rc == 0; off += FM_PAGE_LEN)
 		rc = write_at(fd, zeroes, sizeof(zeroes), off);
@@ -552,7 +611,7 @@ int map_replace(struct fm_heap *h, int fd)
 		 fd, from) == MAP_FAILED)
 		return err_sys(errno, "mmap of %" PRIu64 " bytes", len);
 	h->fd = fd;
-	h->dev = st.st_dev;
+	h->dev[0] = st.st_dev;
 	h->ino = st.st_ino;
 	return 0;
 }

@@ -442,6 +442,9 @@ static int start_heap(struct fm_heap *h, const char *path, int flags)
 	h->zonedir = (uint16_t *)(h->base + FM_ZONEDIR_OFF);
 	snprintf(h->path, sizeof(h->path), "%s", path);
 	pthread_mutex_init(&h->root_lock, NULL);
+	pthread_mutex_init(&h->fd_lock, NULL);
+	if (!(flags & FM_SCRATCH))
+		revive_note_path(h);
 	lane_open(h);
 	rc = h->atomic != NULL ? atomic_map(h) : 0;
 	h->tiny = (h->super->compat & FM_COMPAT_TINY) != 0;
@@ -484,8 +487,9 @@ static int map_and_start(int fd, const char *path, int flags,
 	if (rc < 0) {
 		atomic_free(atomic);
 	} else {
-		h->dev = makedev(st.stx_dev_major, st.stx_dev_minor);
+		h->dev[0] = makedev(st.stx_dev_major, st.stx_dev_minor);
 		h->ino = st.stx_ino;
+		memcpy(h->uuid, super->uuid, sizeof(h->uuid));
 		h->atomic = atomic;
 		rc = start_heap(h, path, flags);
 		if (rc == 0) {

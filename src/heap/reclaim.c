@@ -112,7 +112,7 @@ void reclaim_sweep(struct fm_heap *h)
 	uint64_t anon_len =
 		a->committed_end > a->mapped_end ? a->committed_end - a->mapped_end : 0;
 
-	if (!nobody_stores(a))
+	if (!nobody_stores(a) || a->stale_map)
 		return;
 	if (anon_len > ANON_LEN_MAX ||
 	    (anon_len > ANON_LEN_MIN && a->scan_ns > SWEEP_NS_MIN))
@@ -138,11 +138,27 @@ bool reclaim_may(const struct fm_heap *h)
 	return nobody_stores(h->atomic);
 }
 
+/* False: cannot. */
+static bool replace_stale_map(struct fm_heap *h)
+{
+	struct atomic *a = h->atomic;
+	uint64_t end = a->mapped_end;
+
+	a->mapped_end = 0;
+	map_committed(h);
+	a->stale_map = a->mapped_end == 0;
+	if (a->stale_map)
+		a->mapped_end = end;
+	return !a->stale_map;
+}
+
 void reclaim_all(struct fm_heap *h)
 {
 	struct atomic *a = h->atomic;
 	uint64_t c;
 
+	if (a->stale_map && !replace_stale_map(h))
+		return;
 	if (a->committed_end > a->mapped_end)
 		map_committed(h);
 	/* Behind the end of the heap nobody has anything. */

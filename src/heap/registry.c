@@ -203,10 +203,13 @@ static void prepare(struct fm_heap *h)
 {
 	if (h->scratch_dir != NULL)
 		scratch_before_fork(h);
+	/* The child must not have a descriptor that revive() is about to lock. */
+	pthread_mutex_lock(&h->fd_lock);
 }
 
 static void go_on(struct fm_heap *h)
 {
+	pthread_mutex_unlock(&h->fd_lock);
 	if (h->scratch_dir != NULL)
 		scratch_after_fork(h);
 }

@@ -706,7 +706,7 @@ void space_shrink(struct fm_heap *h)
 	if (end >= SMALL_LEN)
 		end = align_up(end, FM_CHUNK_LEN);
 	/* A reader would get a signal where it looks beyond the end. */
-	if (end + least <= old && fd >= 0 && lock_bar_readers(fd) == 0)
+	if (end + least <= old && fd >= 0 && revive(h) == 0 && lock_bar_readers(fd) == 0)
 		cut(h, fd, index, end);
 	pthread_mutex_unlock(&h->page_lock);
 	pthread_mutex_unlock(&h->space_lock);

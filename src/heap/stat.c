@@ -73,7 +73,9 @@ int stat_heap(struct fm_heap *h, struct fm_stats *stats)
 
 	/* The zones of a pool that is being closed or cut are its closer's concern. */
 	pthread_mutex_lock(&h->root_lock);
-	rc = read_heap(h, 0, &c.super, sizeof(c.super));
+	rc = revive(h);
+	if (rc == 0)
+		rc = read_heap(h, 0, &c.super, sizeof(c.super));
 	if (rc == 0)
 		rc = run(&c, map_fd(h), stats);
 	if (rc == 0 && h->atomic != NULL)

@@ -692,6 +692,35 @@ static void scatter(struct fm_info *fi, uint64_t *seed, uint64_t *model)
 	assert_int_equal(fmalloc_commit(fi), 0);
 }
 
+/* The log grows, and has a checkpoint after that. */
+static void look_while_the_log_grows(void *arg)
+{
+	struct fm_stats s = { .size = sizeof(s) };
+	struct fm_info *fi = fmalloc_open(P, 0, NULL);
+	unsigned char *bytes;
+	unsigned i;
+
+	(void)arg;
+	child_check(fi != NULL);
+	bytes = fmalloc_in(fi, 16 << 10);
+	child_check(bytes != NULL);
+	for (i = 0; i < 300; i++) {
+		memset(bytes, i + 1, 16 << 10);
+		child_check(fmalloc_commit(fi) == 0 && fm_stat(fi, &s) == 0);
+	}
+	child_check(s.log_len > UINT64_C(1) << 20);
+	_exit(0);
+}
+
+/* What memory has where the log is, once it was looked at, is not written there. */
+static void figures_leave_the_log_alone(void **state)
+{
+	(void)state;
+	assert_int_equal(fmalloc_close(open_new()), 0);
+	child_wait(child_start(look_while_the_log_grows, NULL));
+	good();
+}
+
 static void memory_has_a_limit(void **state)
 {
 	struct fm_info *fi = open_new(), *reader;
@@ -819,6 +848,7 @@ int main(void)
 		scratch_test(threads_commit_together),
 		scratch_test(a_thread_that_ends_stops_nobody),
 		scratch_test(killed_threads_leave_a_commit),
+		scratch_test(figures_leave_the_log_alone),
 		scratch_test(memory_has_a_limit),
 		scratch_test(what_was_read_is_given_up),
 	};

@@ -138,10 +138,16 @@ void trace_stop(void)
 	tr.fn = NULL;
 }
 
+/* Another thread tells of no change meanwhile: who judges it would see a part. */
 void trace_pause(bool begins)
 {
-	if (tr.fn != NULL && tr.base != NULL)
-		protect(tr.base, TRACED_LEN, !begins);
+	if (tr.fn == NULL || tr.base == NULL)
+		return;
+	if (begins)
+		begin_change();
+	protect(tr.base, TRACED_LEN, !begins);
+	if (!begins)
+		end_change();
 }
 
 unsigned char *trace_base(void)

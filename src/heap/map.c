@@ -19,9 +19,13 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
+
+#include <linux/magic.h>
 
 #include "common/align.h"
 #include "common/holes.h"
@@ -246,11 +250,35 @@ static int sync_by_mapping(int fd)
 	return rc;
 }
 
+/*
+ * Why a request failed.  A daemon that is killed while it takes one from the kernel lets
+ * it fail with EIO, as a disk might; then it is dead before long.  (Whether the disk has
+ * failed, too, is asked again.)
+ */
+static int why_failed(int fd)
+{
+	struct timespec pause = { .tv_nsec = 5000000 };
+	int err = errno, tries;
+	struct statfs fs;
+
+	for (tries = 0; err == EIO && tries < 20; tries++) {
+		if (fstatfs(fd, &fs) < 0)
+			err = err_is_dead(errno) ? ENOTCONN : EIO;
+		else if (fs.f_type != FUSE_SUPER_MAGIC)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	return err;
+}
+
 int map_sync_file(int fd)
 {
+	int err;
+
 	if (fdatasync(fd) == 0)
 		return 0;
-	return err_is_dead(errno) ? sync_by_mapping(fd) : err_sys(errno, "fdatasync");
+	err = why_failed(fd);
+	return err_is_dead(err) ? sync_by_mapping(fd) : err_sys(err, "fdatasync");
 }
 
 /*
@@ -359,7 +387,7 @@ static int reserve_part(int fd, uint64_t off, uint64_t len, bool *zeroed)
 			*zeroed = true;
 			return write_zeroes(fd, off, len);
 		}
-		return err_sys(errno, "reserve %" PRIu64 " bytes of space", len);
+		return err_sys(why_failed(fd), "reserve %" PRIu64 " bytes of space", len);
 	}
 	return 0;
 }

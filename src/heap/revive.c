@@ -75,8 +75,10 @@ static int lock_again(struct fm_heap *h, int fd)
 /* Until the number leads to the new file map_fd() must know both. */
 static int put_in_place(struct fm_heap *h, int fd, const struct statx *st)
 {
-	h->dev[1] = h->dev[0];
-	h->dev[0] = makedev(st->stx_dev_major, st->stx_dev_minor);
+	uint64_t dev = makedev(st->stx_dev_major, st->stx_dev_minor);
+
+	__atomic_store_n(&h->dev[1], h->dev[0], __ATOMIC_RELEASE);
+	__atomic_store_n(&h->dev[0], dev, __ATOMIC_RELEASE);
 	return dup3(fd, h->fd, O_CLOEXEC) < 0 ? err_sys(errno, "dup3") : 0;
 }
 

@@ -9,8 +9,9 @@
  *   daemon-user verify POOL ACK KIND   the pool holds the last state that was committed,
  *                                or the one after it
  *   daemon-user get ACK FIELD    print a field of ACK: n, len, error
- *   daemon-user ask ACK          have the writer grow the pool and make a checkpoint, and
- *                                wait until it has: 1 if that failed
+ *   daemon-user ask ACK [N]      have the writer grow the pool and make a checkpoint, and
+ *                                wait until it has, trying N times while there are
+ *                                readers: 1 if that failed
  *   daemon-user stop ACK         have the writer close the pool and end
  *
  * A state is a number, all over a block; and a list, which gets longer when asked.
@@ -25,7 +26,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { NWORDS = 2048, LINK_LEN = 64 << 10, NLINKS = 64, WAIT_MS = 20000 };
+enum { NWORDS = 2048, LINK_LEN = 64 << 10, NLINKS = 16, WAIT_MS = 20000, NTRIES = 1000 };
 
 /* What is shared with the script, in a file that no daemon has. */
 struct ack {
@@ -94,7 +95,7 @@ static int grow(struct fm_info *fi, struct state *s, struct ack *ack)
 	struct fm_stats stats = { .size = sizeof(stats) };
 	int i, rc = 0;
 
-	for (i = 0; i < NLINKS && rc == 0; i++)
+	for (i = 0; i < NLINKS && rc == 0 && ack->grow_error != EBUSY; i++)
 		rc = add_link(fi, s);
 	fm_set_private_limit(fi, 0);
 	if (rc == 0)
@@ -105,8 +106,7 @@ static int grow(struct fm_info *fi, struct state *s, struct ack *ack)
 	ack->file_len = stats.file_len;
 	if (rc != 0 || stats.log_used_len == 0)
 		return rc;
-	fprintf(stderr, "daemon-user: there was no checkpoint\n");
-	errno = EBUSY;
+	errno = EBUSY;	/* there are readers */
 	return -1;
 }
 
@@ -166,6 +166,20 @@ static int write_states(struct fm_info *fi, struct state *s, struct ack *ack)
 	return status;
 }
 
+/* Without passthrough what is not in memory is a signal when the daemon has died. */
+static int read_all(struct fm_info *fi)
+{
+	struct fm_stats stats = { .size = sizeof(stats) };
+	const volatile char *mem = fi->mem;
+	uint64_t off;
+
+	if (fm_stat(fi, &stats) != 0)
+		return -1;
+	for (off = 0; off < stats.heap_end; off += 4096)
+		(void)mem[off];
+	return 0;
+}
+
 static int run_writer(const char *path, const char *ack_path)
 {
 	struct ack *ack = map_ack(ack_path);
@@ -174,7 +188,7 @@ static int run_writer(const char *path, const char *ack_path)
 				     : fm_root_alloc(fi, "state", sizeof(*s), "state");
 	int status;
 
-	if (s == NULL || ack == NULL)
+	if (s == NULL || ack == NULL || read_all(fi) != 0)
 		return fail(path);
 	/* The path that the pool had stays its path. */
 	if (chdir("/") != 0)
@@ -183,17 +197,30 @@ static int run_writer(const char *path, const char *ack_path)
 	return fmalloc_close(fi) == 0 ? status : fail("close");
 }
 
-static int ask(const char *ack_path)
+/* errno of what the writer did, or ETIMEDOUT. */
+static uint64_t ask_once(struct ack *ack)
 {
-	struct ack *ack = map_ack(ack_path);
 	int ms;
 
-	if (ack == NULL)
-		return 1;
 	ack->asked++;
 	for (ms = 0; ms < WAIT_MS && ack->grown != ack->asked; ms++)
 		usleep(1000);
-	return ack->grown != ack->asked || ack->grow_error != 0;
+	return ack->grown == ack->asked ? ack->grow_error : ETIMEDOUT;
+}
+
+/* The daemon itself is a reader for moments, when it looks for roots; and the lock of one
+ * that has gone goes when the daemon hears of it. */
+static int ask(const char *ack_path, int ntries)
+{
+	struct ack *ack = map_ack(ack_path);
+	uint64_t err = EBUSY;
+	int tries;
+
+	for (tries = 0; ack != NULL && tries < ntries && err == EBUSY; tries++) {
+		err = ask_once(ack);
+		usleep(10000);
+	}
+	return err != 0;
 }
 
 /* --- those that read ------------------------------------------------------- */
@@ -295,7 +322,7 @@ int main(int argc, char **argv)
 	if (strcmp(verb, "get") == 0 && argc == 4)
 		return print_field(argv[2], argv[3]);
 	if (strcmp(verb, "ask") == 0)
-		return ask(argv[2]);
+		return ask(argv[2], argc > 3 ? atoi(argv[3]) : NTRIES);
 	if (strcmp(verb, "stop") == 0)
 		return stop(argv[2]);
 	fprintf(stderr, "daemon-user: wrong usage\n");

@@ -234,20 +234,42 @@ int map_sync_part(struct fm_heap *h, uint64_t off, uint64_t len)
 	return sync_mapped(h->base + off, len);
 }
 
-static int sync_by_mapping(int fd)
+/* False: it cannot be mapped. */
+static bool sync_by_mapping(int fd, int *rc)
 {
 	struct statx st;
-	void *mem;
-	int rc;
+	void *mem = MAP_FAILED;
+
+	if (ask_kernel(fd, &st) == 0)
+		mem = mmap(NULL, st.stx_size, PROT_READ, MAP_SHARED, fd, 0);
+	if (mem == MAP_FAILED)
+		return false;
+	/* A child would have the file open, and its locks. */
+	madvise(mem, st.stx_size, MADV_DONTFORK);
+	*rc = sync_mapped(mem, st.stx_size);
+	munmap(mem, st.stx_size);
+	return true;
+}
+
+/* Whether FUSE has the file.  The kernel knows its device, but asks the daemon what that
+ * is: once.  (To be wrong, as when a number is used again, does no harm.) */
+static bool is_at_mount(int fd)
+{
+	static uint64_t at_mount, elsewhere; /* devices; atomic */
+	struct statfs fs;
+	struct statx st;
+	uint64_t dev;
 
 	if (ask_kernel(fd, &st) < 0)
-		return err_sys(errno, "statx");
-	mem = mmap(NULL, st.stx_size, PROT_READ, MAP_SHARED, fd, 0);
-	if (mem == MAP_FAILED)
-		return err_sys(errno, "mmap of %" PRIu64 " bytes", (uint64_t)st.stx_size);
-	rc = sync_mapped(mem, st.stx_size);
-	munmap(mem, st.stx_size);
-	return rc;
+		return false;
+	dev = makedev(st.stx_dev_major, st.stx_dev_minor);
+	if (dev == __atomic_load_n(&at_mount, __ATOMIC_RELAXED))
+		return true;
+	if (dev == __atomic_load_n(&elsewhere, __ATOMIC_RELAXED) || fstatfs(fd, &fs) < 0)
+		return false;
+	__atomic_store_n(fs.f_type == FUSE_SUPER_MAGIC ? &at_mount : &elsewhere, dev,
+			 __ATOMIC_RELAXED);
+	return fs.f_type == FUSE_SUPER_MAGIC;
 }
 
 /*
@@ -271,14 +293,22 @@ static int why_failed(int fd)
 	return err;
 }
 
+/* With passthrough a sync of what is mapped need not go by the daemon, which takes as
+ * long again as the disk does, and succeeds without one. */
 int map_sync_file(int fd)
 {
-	int err;
+	int rc, err;
 
+	if (is_at_mount(fd) && sync_by_mapping(fd, &rc)) {
+		errno = -rc;
+		return rc == -EIO ? err_sys(why_failed(fd), "msync") : rc;
+	}
 	if (fdatasync(fd) == 0)
 		return 0;
 	err = why_failed(fd);
-	return err_is_dead(err) ? sync_by_mapping(fd) : err_sys(err, "fdatasync");
+	if (err_is_dead(err) && sync_by_mapping(fd, &rc))
+		return rc;
+	return err_sys(err, "fdatasync");
 }
 
 /*

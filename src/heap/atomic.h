@@ -80,6 +80,8 @@ struct atomic {
 	uint32_t ntouched;
 	uint32_t ncaptures;
 	uint64_t sweep;		/* the chunk at which to go on giving up memory */
+	bool swept;		/* some was, since it was at the first one */
+	uint32_t sweep_from;	/* the capture from which on it goes on */
 	uint64_t scan_ns;	/* what looking for written pages took the last time */
 	uint64_t ncompared;	/* pages, in this capture */
 

@@ -190,22 +190,27 @@ static int find_by_scan(struct dirty *d, uint64_t off, uint64_t len, unsigned wh
 	return 0;
 }
 
-bool dirty_is_mapped(struct dirty *d, uint64_t off, uint64_t len)
+uint64_t dirty_next_mapped(struct dirty *d, uint64_t off, uint64_t end)
 {
 	struct page_region region;
 	struct pagemap_scan scan = {
 		.size = sizeof(scan),
 		.start = (uintptr_t)d->base + off,
-		.end = (uintptr_t)d->base + off + len,
+		.end = (uintptr_t)d->base + end,
 		.vec = (uintptr_t)&region,
 		.vec_len = 1,
 		.max_pages = 1,
 		.category_anyof_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED,
 		.return_mask = CATEGORY_PRESENT,
 	};
+	int n = !d->scans || look_at_pagemap(d) < 0
+			? -1
+			: ioctl(d->pagemap_fd, SCAN_PAGEMAP, &scan);
 
-	return !d->scans || look_at_pagemap(d) < 0 ||
-	       ioctl(d->pagemap_fd, SCAN_PAGEMAP, &scan) != 0;
+	if (n <= 0)
+		return n < 0 ? off : end;
+	memtool_ours(&region, sizeof(region));
+	return region.start - (uintptr_t)d->base;
 }
 
 static bool is_private(uint64_t entry)

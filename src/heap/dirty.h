@@ -47,9 +47,9 @@ void dirty_watch(struct dirty *d, uint64_t off, uint64_t len);
 /* Nothing is protected here any more, and the kernel need keep no notes of it. */
 void dirty_forget(struct dirty *d, uint64_t off, uint64_t len);
 
-/* Whether there may be pages, of the program's or of the file's: if not, scanning here
- * costs nothing. */
-bool dirty_is_mapped(struct dirty *d, uint64_t off, uint64_t len);
+/* The first page from off on that may be there, the program's or the file's; `end`: none
+ * is, and scanning costs nothing. */
+uint64_t dirty_next_mapped(struct dirty *d, uint64_t off, uint64_t end);
 
 /* Call fn for runs of pages, in order, until it returns non-zero: that, 0, or
  * -errno. */

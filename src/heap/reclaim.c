@@ -14,8 +14,8 @@
 
 #include "heap/atomic.h"
 
-#define SWEEP_NS_MIN 20000u     /* scanning that takes less is left as it is */
-#define SWEEP_NCHUNKS_MAX 4096u /* looked at in one go */
+#define SWEEP_NS_MIN 20000u /* scanning that takes less is left as it is */
+#define SWEEP_NCAPTURES 16u
 #define ANON_LEN_MAX (UINT64_C(64) << 20)
 #define ANON_LEN_MIN (UINT64_C(1) << 20)
 
@@ -62,21 +62,44 @@ static void drop_chunk(struct fm_heap *h, uint64_t chunk)
 		heat->ndrops++;
 }
 
+/* Give up the cold chunk that is next, if there is memory of it. */
+static void sweep_on(struct fm_heap *h, uint64_t nchunks)
+{
+	struct atomic *a = h->atomic;
+	uint64_t next;
+
+	while (a->sweep < nchunks && !is_cold(a, a->sweep))
+		a->sweep++;
+	if (a->sweep >= nchunks)
+		return;
+	next = dirty_next_mapped(&a->dirty, a->sweep << FM_CHUNK_SHIFT,
+				 nchunks << FM_CHUNK_SHIFT) >>
+	       FM_CHUNK_SHIFT;
+	if (next == a->sweep) {
+		drop_chunk(h, next++);
+		a->swept = true;
+	}
+	a->sweep = next;
+}
+
+/* For as long at most as looking for written pages took; and where nothing was found all
+ * the way round, not at once again. */
 static void drop_cold(struct fm_heap *h)
 {
 	struct atomic *a = h->atomic;
-	uint64_t start = atomic_now_ns(), nchunks = a->mapped_end >> FM_CHUNK_SHIFT, n;
+	uint64_t start = atomic_now_ns(), nchunks = a->mapped_end >> FM_CHUNK_SHIFT;
 
-	for (n = 0; n < SWEEP_NCHUNKS_MAX && n < nchunks; n++) {
-		if (a->sweep >= nchunks)
-			a->sweep = 0;
-		if (is_cold(a, a->sweep) &&
-		    dirty_is_mapped(&a->dirty, a->sweep << FM_CHUNK_SHIFT, FM_CHUNK_LEN))
-			drop_chunk(h, a->sweep);
-		a->sweep++;
-		if (n % 8 == 7 && atomic_now_ns() - start > a->scan_ns)
-			break;
-	}
+	if ((int32_t)(a->ncaptures - a->sweep_from) < 0)
+		return;
+	do
+		sweep_on(h, nchunks);
+	while (a->sweep < nchunks && atomic_now_ns() - start < a->scan_ns);
+	if (a->sweep < nchunks)
+		return;
+	if (!a->swept)
+		a->sweep_from = a->ncaptures + SWEEP_NCAPTURES;
+	a->swept = false;
+	a->sweep = 0;
 }
 
 /* What has been committed since, and is anonymous memory, becomes the file's.  Pages

@@ -10,14 +10,11 @@
 
 #include "common/fmfs_ioctl.h"
 
-/* The numbers of ioctls are not unique: nobody but FUSE is asked. */
-static int check_is_fuse(int fd)
+int fmfs_is_fuse(int fd)
 {
 	struct statfs st;
 
-	if (fstatfs(fd, &st) != 0)
-		return -errno;
-	return st.f_type == FUSE_SUPER_MAGIC ? 0 : -ENOTTY;
+	return fstatfs(fd, &st) < 0 ? -errno : st.f_type == FUSE_SUPER_MAGIC;
 }
 
 int fmfs_ask(int fd, unsigned long request, void *data)
@@ -29,11 +26,12 @@ int fmfs_ask(int fd, unsigned long request, void *data)
 
 int fmfs_ask_info(int fd, struct fmfs_info *info)
 {
-	int ret = check_is_fuse(fd);
+	int ret = fmfs_is_fuse(fd);
 
 	memset(info, 0, sizeof(*info));
-	if (ret == 0)
-		ret = fmfs_ask(fd, FMFS_IOC_INFO, info);
+	/* The numbers of ioctls are not unique: nobody but FUSE is asked. */
+	if (ret >= 0)
+		ret = ret ? fmfs_ask(fd, FMFS_IOC_INFO, info) : -ENOTTY;
 	if (ret != 0)
 		return ret;
 	if (info->abi != FMFS_ABI ||

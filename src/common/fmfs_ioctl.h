@@ -65,6 +65,9 @@ struct fmfs_roots {		/* FMFS_IOC_ROOTS: a pool; the catalog is brought
 #define FMFS_IOC_LIST _IOWR('f', 0x61, struct fmfs_list)
 #define FMFS_IOC_ROOTS _IOWR('f', 0x62, struct fmfs_roots)
 
+/* Whether the file is on FUSE, which its daemon is asked: 1, 0 or -errno. */
+int fmfs_is_fuse(int fd);
+
 /*
  * Ask the mount that fd is a file of: 0 or -errno, -ENOTTY of what is no fmfs mount.
  * The first may be asked of any file, and its answer is sound (or -EPROTO); the second

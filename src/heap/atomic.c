@@ -135,14 +135,9 @@ uint64_t atomic_nrecords(const struct atomic *a)
 	return a->nreplayed;
 }
 
-static uint64_t most_chunks(void)
-{
-	return FM_MAX_NZONES * (FM_ZONE_LEN / FM_CHUNK_LEN);
-}
-
 static size_t bits_len(void)
 {
-	return most_chunks() / 8;
+	return FM_MAX_NCHUNKS / 8;
 }
 
 static int make_writer(struct atomic *a)
@@ -151,11 +146,11 @@ static int make_writer(struct atomic *a)
 	a->private_max = (uint64_t)sysconf(_SC_PHYS_PAGES) / 4 * FM_PAGE_LEN;
 	pthread_mutex_init(&a->lock, NULL);
 	pthread_cond_init(&a->done_cond, NULL);
-	a->heat = map_anon_sparse(most_chunks() * sizeof(*a->heat));
+	a->heat = map_anon_sparse(FM_MAX_NCHUNKS * sizeof(*a->heat));
 	a->hot = map_anon_sparse(bits_len());
 	a->armed = map_anon_sparse(bits_len());
-	a->touched = map_anon_sparse(most_chunks() * sizeof(*a->touched));
-	a->punch = map_anon_sparse(most_chunks());
+	a->touched = map_anon_sparse(FM_MAX_NCHUNKS * sizeof(*a->touched));
+	a->punch = map_anon_sparse(FM_MAX_NCHUNKS);
 	if (a->heat == NULL || a->hot == NULL || a->armed == NULL ||
 	    a->touched == NULL || a->punch == NULL)
 		return err_sys(ENOMEM, "memory for an atomic pool");
@@ -168,11 +163,11 @@ void atomic_free(struct atomic *a)
 		return;
 	if (a->dirty.base != NULL)
 		dirty_close(&a->dirty);
-	map_anon_free(a->heat, most_chunks() * sizeof(*a->heat));
+	map_anon_free(a->heat, FM_MAX_NCHUNKS * sizeof(*a->heat));
 	map_anon_free(a->hot, bits_len());
 	map_anon_free(a->armed, bits_len());
-	map_anon_free(a->touched, most_chunks() * sizeof(*a->touched));
-	map_anon_free(a->punch, most_chunks());
+	map_anon_free(a->touched, FM_MAX_NCHUNKS * sizeof(*a->touched));
+	map_anon_free(a->punch, FM_MAX_NCHUNKS);
 	map_anon_free(a->record, a->cap_words * 8);
 	fresh_close(&a->fresh);
 	log_close(&a->log);
@@ -201,7 +196,7 @@ static int load(int fd, bool writable, uint64_t file_len, struct fm_super_disk *
 	}
 	a->committed_end = super->heap_end;
 	a->kept_end = super->heap_end;
-	a->npunch[PUNCH_NONE] = most_chunks();
+	a->npunch[PUNCH_NONE] = FM_MAX_NCHUNKS;
 	a->log_len = a->log.len;
 	a->log_used_len = a->log.end;
 	*out = a;

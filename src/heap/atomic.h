@@ -94,20 +94,6 @@ struct atomic {
 	uint64_t log_len, log_used_len;
 };
 
-/* A bit for each chunk. */
-static inline bool atomic_has_bit(const uint64_t *bits, uint64_t chunk)
-{
-	return (bits[chunk / 64] >> chunk % 64 & 1) != 0;
-}
-
-static inline void atomic_set_bit(uint64_t *bits, uint64_t chunk, bool on)
-{
-	if (on)
-		bits[chunk / 64] |= UINT64_C(1) << chunk % 64;
-	else
-		bits[chunk / 64] &= ~(UINT64_C(1) << chunk % 64);
-}
-
 static inline uint64_t atomic_now_ns(void)
 {
 	struct timespec t;
@@ -147,7 +133,8 @@ int capture_undo(struct fm_heap *h);
 void reclaim_sweep(struct fm_heap *h);
 /* Memory of this process that the pool takes, in bytes. */
 uint64_t reclaim_len(const struct fm_heap *h);
-/* Whether it is known that nobody stores while the gate is closed. */
+/* Whether it is known that nobody stores while the gate is closed: a store that another
+ * thread makes just then would be lost.  Those in brackets are not being made. */
 bool reclaim_may(const struct fm_heap *h);
 /* Give up all of it; right after a checkpoint of all that memory has, gate closed since
  * the capture. */
@@ -161,8 +148,6 @@ bool commit_try_begin(struct atomic *a);
 void commit_end(struct atomic *a);
 /* As the one who is busy: a whole commit; wait: for open brackets, else -EBUSY. */
 int commit_make(struct fm_heap *h, bool wait);
-/* Let fm_stat() know how things are. */
-void commit_note_figures(struct fm_heap *h);
 /* Write all of the log home, and begin a new lap: -EBUSY: there are readers.  Then
  * what has been given back is punched. */
 int commit_checkpoint(struct fm_heap *h);

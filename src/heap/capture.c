@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/align.h"
+#include "common/bits.h"
 #include "common/rw.h"
 #include "heap/atomic.h"
 #include "heap/error.h"
@@ -97,11 +98,12 @@ static void keep_own(unsigned char *now, const unsigned char *was)
 	memcpy(now + at, was + at, sizeof(struct fm_writer_disk));
 }
 
-static void note_changed(struct atomic *a, uint64_t chunk, uint32_t npages)
+static void note_changed(struct atomic *a, uint64_t page)
 {
-	if (a->heat[chunk].nchanged == 0)
+	uint64_t chunk = page / FM_CHUNK_NPAGES;
+
+	if (a->heat[chunk].nchanged++ == 0)
 		a->touched[a->ntouched++] = chunk;
-	a->heat[chunk].nchanged += npages;
 }
 
 /* The page may have been written.  (One of the log's, to have been read: what memory has
@@ -112,8 +114,6 @@ static int capture_page(struct fm_heap *h, uint64_t page)
 		off = page << FM_PAGE_SHIFT;
 	const unsigned char *now = h->base + off;
 	struct atomic *a = h->atomic;
-	struct overlay_chunk *c;
-	uint32_t i = page % FM_CHUNK_NPAGES;
 	unsigned char *was;
 	int rc;
 
@@ -135,9 +135,8 @@ static int capture_page(struct fm_heap *h, uint64_t page)
 	if (end == a->record + a->nwords)
 		return 0;
 	a->nwords = end - a->record;
-	c = overlay_chunk(&a->overlay, page);
-	c->open[i / 64] |= UINT64_C(1) << i % 64;
-	note_changed(a, page / FM_CHUNK_NPAGES, 1);
+	overlay_set_open(&a->overlay, page);
+	note_changed(a, page);
 	return 0;
 }
 
@@ -197,8 +196,8 @@ static int capture_run(void *arg, uint64_t off, uint64_t len)
  * `end` at most. */
 static uint64_t end_of_kind(const struct atomic *a, uint64_t chunk, uint64_t end)
 {
-	uint64_t hot = atomic_has_bit(a->hot, chunk) ? UINT64_MAX : 0, bits;
-	uint64_t armed = atomic_has_bit(a->armed, chunk) ? UINT64_MAX : 0;
+	uint64_t hot = bits_has(a->hot, chunk) ? UINT64_MAX : 0, bits;
+	uint64_t armed = bits_has(a->armed, chunk) ? UINT64_MAX : 0;
 
 	for (; chunk < end; chunk = (chunk / 64 + 1) * 64) {
 		bits = (a->hot[chunk / 64] ^ hot) | (a->armed[chunk / 64] ^ armed);
@@ -232,9 +231,9 @@ static int find_written(struct fm_heap *h,
 		off = from << FM_CHUNK_SHIFT;
 		limit = to << FM_CHUNK_SHIFT < end ? to << FM_CHUNK_SHIFT : end;
 		what = DIRTY_WRITTEN;
-		if (!atomic_has_bit(a->hot, from))
+		if (!bits_has(a->hot, from))
 			what |= DIRTY_PROTECT;
-		if (!atomic_has_bit(a->armed, from))
+		if (!bits_has(a->armed, from))
 			what |= DIRTY_PRIVATE;
 		rc = dirty_find(&a->dirty, off, limit - off, what, fn, h);
 	}
@@ -253,9 +252,8 @@ static void clear_all_open(struct overlay *o)
 /* Those of the capture that is now made. */
 static void clear_open(struct atomic *a)
 {
-	uint32_t i;
-
 	struct overlay_chunk *c;
+	uint32_t i;
 
 	for (i = 0; i < a->ntouched; i++) {
 		c = a->overlay.chunk[a->touched[i]];
@@ -301,7 +299,7 @@ static int write_nobodys(struct fm_heap *h, uint64_t from)
 		end = off + f->run[i].len;
 		rc = write_home(h, off, end - off);
 		for (; off < end; off += FM_PAGE_LEN) {
-			note_changed(a, off >> FM_CHUNK_SHIFT, 1);
+			note_changed(a, off >> FM_PAGE_SHIFT);
 			/* It is not as of the last commit any more. */
 			overlay_drop(&a->overlay, off >> FM_PAGE_SHIFT);
 		}
@@ -354,7 +352,10 @@ static int write_fresh(void *arg, uint64_t off, uint64_t len)
 static void set_hot(struct atomic *a, uint64_t chunk, bool hot)
 {
 	a->heat[chunk].streak = 0;
-	atomic_set_bit(a->hot, chunk, hot);
+	if (hot)
+		bits_set(a->hot, chunk);
+	else
+		bits_clear(a->hot, chunk);
 }
 
 static int ignore(void *arg, uint64_t off, uint64_t len)
@@ -380,7 +381,7 @@ static void arm(struct atomic *a, uint64_t chunk)
 	/* What was written has just been found, and nothing is being written. */
 	if (dirty_find(&a->dirty, off, FM_CHUNK_LEN, DIRTY_WRITTEN | DIRTY_PROTECT,
 		       ignore, NULL) == 0)
-		atomic_set_bit(a->armed, chunk, true);
+		bits_set(a->armed, chunk);
 }
 
 static void judge_heat(struct atomic *a, uint64_t chunk)
@@ -394,11 +395,11 @@ static void judge_heat(struct atomic *a, uint64_t chunk)
 
 	if (heat->nchanged > 0) {
 		heat->last = a->ncaptures;
-		if (again && !atomic_has_bit(a->armed, chunk))
+		if (again && !bits_has(a->armed, chunk))
 			arm(a, chunk);
 	}
 	heat->nchanged = 0;
-	if (want == atomic_has_bit(a->hot, chunk))
+	if (want == bits_has(a->hot, chunk))
 		heat->streak = 0;
 	else if (++heat->streak >= HOT_STREAK)
 		set_hot(a, chunk, want);
@@ -474,8 +475,6 @@ int capture_take(struct fm_heap *h)
 		judge_all(h);
 	else
 		forget_touched(a);
-	if (rc < 0 && a->has_fresh)
-		a->fresh_written = true;
 	return rc;
 }
 
@@ -529,8 +528,7 @@ static int get_run(void *arg, uint64_t off, uint64_t len)
 		rc = overlay_get(o, h->fd, page, &was);
 		/* From here on it is found without being written again. */
 		if (rc == 0)
-			overlay_chunk(o, page)->open[page % FM_CHUNK_NPAGES / 64] |=
-				UINT64_C(1) << page % 64;
+			overlay_set_open(o, page);
 	}
 	if (rc < 0)
 		h->atomic->rescan = true;

@@ -326,7 +326,8 @@ int commit_make(struct fm_heap *h, bool wait)
 
 /* --- memory ------------------------------------------------------------------- */
 
-void commit_note_figures(struct fm_heap *h)
+/* Let fm_stat() know how things are. */
+static void note_figures(struct fm_heap *h)
 {
 	struct atomic *a = h->atomic;
 
@@ -373,7 +374,7 @@ static int commit_in_limits(struct fm_heap *h)
 	    (a->stale_map ||
 	     reclaim_len(h) > __atomic_load_n(&a->private_max, __ATOMIC_RELAXED)))
 		reclaim(h);
-	commit_note_figures(h);
+	note_figures(h);
 	return rc;
 }
 

@@ -7,6 +7,7 @@
 #include <config.h>
 
 #include "common/align.h"
+#include "common/bits.h"
 #include "heap/zone.h"
 
 #define NPAGES_EXACT 32u	/* lists up to here have one length each */
@@ -63,7 +64,7 @@ static void list_add(struct fm_heap *h, uint32_t page, uint32_t npages)
 	if (next != 0)
 		zone_of_page(h, next)->prev[page_in_zone(next)] = page;
 	h->bins[bin] = page;
-	h->bins_used[bin / 64] |= 1ull << bin % 64;
+	bits_set(h->bins_used, bin);
 	count_free(h, z, p, npages, 1);
 }
 
@@ -81,7 +82,7 @@ uint32_t extent_remove(struct fm_heap *h, uint32_t page)
 	else
 		h->bins[bin] = next;
 	if (h->bins[bin] == 0)
-		h->bins_used[bin / 64] &= ~(1ull << bin % 64);
+		bits_clear(h->bins_used, bin);
 	z->span[p] = 0;
 	z->span[p + npages - 1] = 0;
 	count_free(h, z, p, npages, -1);
@@ -144,7 +145,7 @@ uint32_t extent_take(struct fm_heap *h, uint32_t npages, uint32_t align,
 	unsigned bin;
 
 	for (bin = bin_of(npages); page == 0 && bin < NBINS; bin++)
-		if (h->bins_used[bin / 64] >> bin % 64 & 1)
+		if (bits_has(h->bins_used, bin))
 			page = search_bin(h, bin, npages, align, most);
 	if (page == 0)
 		return 0;

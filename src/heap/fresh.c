@@ -8,12 +8,12 @@
 #include <errno.h>
 #include <string.h>
 
+#include "common/bits.h"
 #include "common/rw.h"
 #include "heap/error.h"
 #include "heap/fresh.h"
 #include "heap/heap.h"
 
-#define ZONE_NCHUNKS (FM_ZONE_LEN / FM_CHUNK_LEN)
 #define DIR_PER_WORD (8 / sizeof(uint16_t))
 
 /* A bit for each page, and the lap that the bits are of. */
@@ -25,18 +25,20 @@ struct fresh_chunk {
 
 static size_t table_len(void)
 {
-	return FM_MAX_NZONES * ZONE_NCHUNKS * sizeof(struct fresh_chunk);
+	return FM_MAX_NCHUNKS * sizeof(struct fresh_chunk);
 }
 
 int fresh_open(struct fresh *f)
 {
 	f->chunk = map_anon_sparse(table_len());
-	return f->chunk == NULL ? err_sys(ENOMEM, "memory for an atomic pool") : 0;
+	f->table = map_anon(FM_ZONE_TABLE_LEN);
+	return f->chunk == NULL || f->table == NULL ? err_sys(ENOMEM, "memory for an atomic pool") : 0;
 }
 
 void fresh_close(struct fresh *f)
 {
 	map_anon_free(f->chunk, table_len());
+	map_anon_free(f->table, FM_ZONE_TABLE_LEN);
 	map_anon_free(f->run, f->cap_runs * sizeof(*f->run));
 }
 
@@ -52,21 +54,11 @@ void fresh_forget(struct fresh *f)
 	f->known = false;
 }
 
-static void set_bit(uint64_t *bits, uint64_t page)
-{
-	bits[page % FM_CHUNK_NPAGES / 64] |= UINT64_C(1) << page % 64;
-}
-
-static bool has_bit(const uint64_t *bits, uint64_t page)
-{
-	return (bits[page % FM_CHUNK_NPAGES / 64] >> page % 64 & 1) != 0;
-}
-
 /* --- at the checkpoint --------------------------------------------------------- */
 
-/* The zone's page table, which is empty where it had none.  False: it is no zone of
- * pages, or cannot be read. */
-static bool read_table(const struct fresh *f, int fd, uint64_t zone, uint32_t *table)
+/* Let f->table be the zone's page table, which is empty where it had none.  False: it is
+ * no zone of pages, or cannot be read. */
+static bool read_table(struct fresh *f, int fd, uint64_t zone)
 {
 	/* Zone 0 always is one, and not in the directory. */
 	uint16_t kind = zone == 0 ? FM_ZONE_NORMAL : FM_ZONE_UNUSED;
@@ -75,29 +67,29 @@ static bool read_table(const struct fresh *f, int fd, uint64_t zone, uint32_t *t
 	    read_at(fd, &kind, sizeof(kind), FM_ZONEDIR_OFF + zone * sizeof(kind)) !=
 		    sizeof(kind))
 		return false;
-	memset(table, 0, FM_ZONE_TABLE_LEN);
+	memset(f->table, 0, FM_ZONE_TABLE_LEN);
 	return kind == FM_ZONE_UNUSED ||
 	       (kind == FM_ZONE_NORMAL &&
-		read_at(fd, table, FM_ZONE_TABLE_LEN,
+		read_at(fd, f->table, FM_ZONE_TABLE_LEN,
 			zone * FM_ZONE_LEN + FM_ZONE_TABLE_OFF) == FM_ZONE_TABLE_LEN);
 }
 
 static void find_free(struct fresh *f, int fd, uint64_t zone)
 {
-	struct fresh_chunk *c = &f->chunk[zone * ZONE_NCHUNKS];
-	uint32_t table[FM_ZONE_NPAGES], i, p;
+	struct fresh_chunk *c = &f->chunk[zone * FM_ZONE_NCHUNKS];
+	uint32_t i, p;
 
-	for (i = 0; i < ZONE_NCHUNKS; i++) {
+	for (i = 0; i < FM_ZONE_NCHUNKS; i++) {
 		memset(c[i].free, 0, sizeof(c[i].free));
 		c[i].free_lap = f->lap;
 	}
-	if (!read_table(f, fd, zone, table))
+	if (!read_table(f, fd, zone))
 		return;
 	for (p = FM_ZONE_HEAD_NPAGES; p < FM_ZONE_NPAGES; p++)
-		if (table[p] == 0)
-			set_bit(c[p / FM_CHUNK_NPAGES].free, p);
+		if (f->table[p] == 0)
+			bits_set(c[p / FM_CHUNK_NPAGES].free, p % FM_CHUNK_NPAGES);
 		else
-			p += FM_EXTENT_NPAGES(table[p]) - 1;
+			p += FM_EXTENT_NPAGES(f->table[p]) - 1;
 }
 
 bool fresh_has(struct fresh *f, int fd, uint64_t page)
@@ -108,8 +100,9 @@ bool fresh_has(struct fresh *f, int fd, uint64_t page)
 		return false;
 	if (c->free_lap != f->lap)
 		find_free(f, fd, page / FM_ZONE_NPAGES);
-	return has_bit(c->free, page) &&
-	       !(c->taken_lap == f->lap && has_bit(c->taken, page));
+	page %= FM_CHUNK_NPAGES;
+	return bits_has(c->free, page) &&
+	       !(c->taken_lap == f->lap && bits_has(c->taken, page));
 }
 
 /* --- since ------------------------------------------------------------------------ */
@@ -128,7 +121,7 @@ static void take(struct fresh *f, uint64_t zone, uint32_t page, uint32_t npages)
 			memset(c->taken, 0, sizeof(c->taken));
 			c->taken_lap = f->lap;
 		}
-		set_bit(c->taken, p);
+		bits_set(c->taken, p % FM_CHUNK_NPAGES);
 	}
 }
 
@@ -148,7 +141,6 @@ static void take_entries(struct fresh *f, uint64_t zone, uint32_t page,
 static void take_zone(struct fresh *f, const struct overlay *o, int fd, uint64_t zone,
 		      uint16_t kind)
 {
-	uint32_t table[FM_ZONE_NPAGES];
 	uint16_t was = FM_ZONE_UNUSED;
 
 	if (zone * FM_ZONE_LEN < f->lap_end &&
@@ -157,9 +149,9 @@ static void take_zone(struct fresh *f, const struct overlay *o, int fd, uint64_t
 	    was == kind)
 		return;
 	if (zone * FM_ZONE_LEN >= f->lap_end && kind == FM_ZONE_NORMAL &&
-	    overlay_read(o, fd, zone * FM_ZONE_LEN + FM_ZONE_TABLE_OFF, table,
-			 sizeof(table)) == 0)
-		take_entries(f, zone, 0, table, FM_ZONE_NPAGES);
+	    overlay_read(o, fd, zone * FM_ZONE_LEN + FM_ZONE_TABLE_OFF, f->table,
+			 FM_ZONE_TABLE_LEN) == 0)
+		take_entries(f, zone, 0, f->table, FM_ZONE_NPAGES);
 	else if (kind != FM_ZONE_UNUSED || zone * FM_ZONE_LEN < f->lap_end)
 		take(f, zone, 0, FM_ZONE_NPAGES);
 }

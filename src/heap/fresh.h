@@ -21,6 +21,7 @@ struct fresh_run {
 
 struct fresh {
 	struct fresh_chunk *chunk;
+	uint32_t *table;	/* room for a page table: stacks may be small */
 	uint32_t lap;
 	bool known;		/* what was allocated since the last checkpoint */
 	uint64_t lap_end;	/* heap_end at the checkpoint */

@@ -59,7 +59,9 @@
 #define FM_ZONE_LEN (UINT64_C(1) << FM_ZONE_SHIFT)
 #define FM_ZONE_NPAGES (1u << (FM_ZONE_SHIFT - FM_PAGE_SHIFT))
 #define FM_ZONE_NSLABS (1u << (FM_ZONE_SHIFT - FM_SLAB_SHIFT))
+#define FM_ZONE_NCHUNKS (1u << (FM_ZONE_SHIFT - FM_CHUNK_SHIFT))
 #define FM_MAX_NZONES 16384u		/* 1 TiB */
+#define FM_MAX_NCHUNKS ((uint64_t)FM_MAX_NZONES * FM_ZONE_NCHUNKS)
 
 #define FM_SUPER_OFF UINT64_C(0)
 #define FM_APP_OFF UINT64_C(4096)
@@ -353,7 +355,7 @@ _Static_assert(offsetof(struct fm_super_disk, zone0) == FM_ZONE0_HEADER_OFF,
 	       "zone 0 header");
 _Static_assert(sizeof(struct fm_writer_disk) == 64, "writer");
 _Static_assert(sizeof(struct fm_zone_disk) == 64, "zone header");
-_Static_assert(FM_ZONE_LEN / FM_CHUNK_LEN == 32, "a bit for each chunk of a zone");
+_Static_assert(FM_ZONE_NCHUNKS == 32, "a bit for each chunk of a zone");
 _Static_assert(offsetof(struct fm_super_disk, intents_off) == 560, "intents");
 _Static_assert(offsetof(struct fm_super_disk, intent) == 568, "intent");
 _Static_assert(sizeof(struct fm_intents_disk) == FM_INTENTS_NPAGES * FM_PAGE_LEN,

@@ -19,15 +19,13 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <linux/magic.h>
-
 #include "common/align.h"
+#include "common/fmfs_ioctl.h"
 #include "common/holes.h"
 #include "common/rw.h"
 #include "heap/error.h"
@@ -234,42 +232,36 @@ int map_sync_part(struct fm_heap *h, uint64_t off, uint64_t len)
 	return sync_mapped(h->base + off, len);
 }
 
-/* False: it cannot be mapped. */
-static bool sync_by_mapping(int fd, int *rc)
+/* The first len bytes.  False: it cannot be mapped. */
+static bool sync_by_mapping(int fd, uint64_t len, int *rc)
 {
-	struct statx st;
-	void *mem = MAP_FAILED;
+	void *mem = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, 0);
 
-	if (ask_kernel(fd, &st) == 0)
-		mem = mmap(NULL, st.stx_size, PROT_READ, MAP_SHARED, fd, 0);
 	if (mem == MAP_FAILED)
 		return false;
 	/* A child would have the file open, and its locks. */
-	madvise(mem, st.stx_size, MADV_DONTFORK);
-	*rc = sync_mapped(mem, st.stx_size);
-	munmap(mem, st.stx_size);
+	madvise(mem, len, MADV_DONTFORK);
+	*rc = sync_mapped(mem, len);
+	munmap(mem, len);
 	return true;
 }
 
 /* Whether FUSE has the file.  The kernel knows its device, but asks the daemon what that
  * is: once.  (To be wrong, as when a number is used again, does no harm.) */
-static bool is_at_mount(int fd)
+static bool is_at_mount(int fd, const struct statx *st)
 {
 	static uint64_t at_mount, elsewhere; /* devices; atomic */
-	struct statfs fs;
-	struct statx st;
-	uint64_t dev;
+	uint64_t dev = makedev(st->stx_dev_major, st->stx_dev_minor);
+	int is_fuse;
 
-	if (ask_kernel(fd, &st) < 0)
-		return false;
-	dev = makedev(st.stx_dev_major, st.stx_dev_minor);
 	if (dev == __atomic_load_n(&at_mount, __ATOMIC_RELAXED))
 		return true;
-	if (dev == __atomic_load_n(&elsewhere, __ATOMIC_RELAXED) || fstatfs(fd, &fs) < 0)
+	if (dev == __atomic_load_n(&elsewhere, __ATOMIC_RELAXED))
 		return false;
-	__atomic_store_n(fs.f_type == FUSE_SUPER_MAGIC ? &at_mount : &elsewhere, dev,
-			 __ATOMIC_RELAXED);
-	return fs.f_type == FUSE_SUPER_MAGIC;
+	is_fuse = fmfs_is_fuse(fd);
+	if (is_fuse >= 0)
+		__atomic_store_n(is_fuse ? &at_mount : &elsewhere, dev, __ATOMIC_RELAXED);
+	return is_fuse == 1;
 }
 
 /*
@@ -277,17 +269,17 @@ static bool is_at_mount(int fd)
  * it fail with EIO, as a disk might; then it is dead before long.  (Whether the disk has
  * failed, too, is asked again.)
  */
-static int why_failed(int fd)
+static int why_failed(int fd, int err)
 {
 	struct timespec pause = { .tv_nsec = 5000000 };
-	int err = errno, tries;
-	struct statfs fs;
+	int tries, is_fuse;
 
 	for (tries = 0; err == EIO && tries < 20; tries++) {
-		if (fstatfs(fd, &fs) < 0)
-			err = err_is_dead(errno) ? ENOTCONN : EIO;
-		else if (fs.f_type != FUSE_SUPER_MAGIC)
+		is_fuse = fmfs_is_fuse(fd);
+		if (is_fuse == 0)
 			break;
+		if (is_fuse < 0 && err_is_dead(-is_fuse))
+			err = ENOTCONN;
 		nanosleep(&pause, NULL);
 	}
 	return err;
@@ -297,16 +289,17 @@ static int why_failed(int fd)
  * long again as the disk does, and succeeds without one. */
 int map_sync_file(int fd)
 {
+	struct statx st;
 	int rc, err;
 
-	if (is_at_mount(fd) && sync_by_mapping(fd, &rc)) {
-		errno = -rc;
-		return rc == -EIO ? err_sys(why_failed(fd), "msync") : rc;
-	}
+	if (ask_kernel(fd, &st) < 0)
+		return err_sys(errno, "statx");
+	if (is_at_mount(fd, &st) && sync_by_mapping(fd, st.stx_size, &rc))
+		return rc == -EIO ? err_sys(why_failed(fd, EIO), "msync") : rc;
 	if (fdatasync(fd) == 0)
 		return 0;
-	err = why_failed(fd);
-	if (err_is_dead(err) && sync_by_mapping(fd, &rc))
+	err = why_failed(fd, errno);
+	if (err_is_dead(err) && sync_by_mapping(fd, st.stx_size, &rc))
 		return rc;
 	return err_sys(err, "fdatasync");
 }
@@ -417,7 +410,7 @@ static int reserve_part(int fd, uint64_t off, uint64_t len, bool *zeroed)
 			*zeroed = true;
 			return write_zeroes(fd, off, len);
 		}
-		return err_sys(why_failed(fd), "reserve %" PRIu64 " bytes of space", len);
+		return err_sys(why_failed(fd, errno), "reserve %" PRIu64 " bytes of space", len);
 	}
 	return 0;
 }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/align.h"
+#include "common/bits.h"
 #include "common/rw.h"
 #include "heap/error.h"
 #include "heap/heap.h"
@@ -56,7 +57,7 @@ void overlay_clear(struct overlay *o)
 	     c = overlay_next_chunk(o, c + 1)) {
 		map_anon_free(o->chunk[c], sizeof(*o->chunk[c]));
 		o->chunk[c] = NULL;
-		o->used[c / 64] &= ~(UINT64_C(1) << c % 64);
+		bits_clear(o->used, c);
 	}
 	free_blocks(o);
 	o->npages = 0;
@@ -149,7 +150,7 @@ static struct overlay_chunk *take_chunk(struct overlay *o, uint64_t n)
 		o->chunk[n] = map_anon(sizeof(*o->chunk[n]));
 		if (o->chunk[n] == NULL)
 			return NULL;
-		o->used[n / 64] |= UINT64_C(1) << n % 64;
+		bits_set(o->used, n);
 		if (n >= o->end)
 			o->end = n + 1;
 	}
@@ -197,7 +198,6 @@ void overlay_drop(struct overlay *o, uint64_t page)
 {
 	struct overlay_chunk *c = overlay_chunk(o, page);
 	uint32_t i = page % FM_CHUNK_NPAGES;
-	uint64_t bit = UINT64_C(1) << i % 64;
 
 	if (c == NULL || c->page[i] == NULL)
 		return;
@@ -205,31 +205,34 @@ void overlay_drop(struct overlay *o, uint64_t page)
 	c->page[i] = NULL;
 	c->npages--;
 	o->npages--;
-	if (c->logged[i / 64] & bit) {
+	if (bits_has(c->logged, i)) {
 		c->nlogged--;
 		o->nlogged--;
 	}
-	c->logged[i / 64] &= ~bit;
-	c->open[i / 64] &= ~bit;
+	bits_clear(c->logged, i);
+	bits_clear(c->open, i);
 	if (c->npages > 0)
 		return;
 	map_anon_free(c, sizeof(*c));
 	o->chunk[page / FM_CHUNK_NPAGES] = NULL;
-	o->used[page / FM_CHUNK_NPAGES / 64] &=
-		~(UINT64_C(1) << page / FM_CHUNK_NPAGES % 64);
+	bits_clear(o->used, page / FM_CHUNK_NPAGES);
 }
 
 void overlay_set_logged(struct overlay *o, uint64_t page)
 {
 	struct overlay_chunk *c = overlay_chunk(o, page);
 	uint32_t i = page % FM_CHUNK_NPAGES;
-	uint64_t bit = UINT64_C(1) << i % 64;
 
-	if ((c->logged[i / 64] & bit) == 0) {
+	if (!bits_has(c->logged, i)) {
 		c->nlogged++;
 		o->nlogged++;
 	}
-	c->logged[i / 64] |= bit;
+	bits_set(c->logged, i);
+}
+
+void overlay_set_open(struct overlay *o, uint64_t page)
+{
+	bits_set(overlay_chunk(o, page)->open, page % FM_CHUNK_NPAGES);
 }
 
 void overlay_set_written(struct overlay *o)

@@ -60,6 +60,7 @@ static inline unsigned char *overlay_find(const struct overlay *o, uint64_t page
 int overlay_get(struct overlay *o, int fd, uint64_t page, unsigned char **bytes);
 void overlay_drop(struct overlay *o, uint64_t page);
 void overlay_set_logged(struct overlay *o, uint64_t page);
+void overlay_set_open(struct overlay *o, uint64_t page);
 /* All pages are as in the file now. */
 void overlay_set_written(struct overlay *o);
 /* The first chunk, from this one on, with pages; nchunks: none. */

@@ -12,6 +12,7 @@
 #define __libc_single_threaded 0
 #endif
 
+#include "common/bits.h"
 #include "heap/atomic.h"
 
 #define SWEEP_NS_MIN 20000u /* scanning that takes less is left as it is */
@@ -19,12 +20,10 @@
 #define ANON_LEN_MAX (UINT64_C(64) << 20)
 #define ANON_LEN_MIN (UINT64_C(1) << 20)
 
-/* A store that another thread makes just now would be lost.  Those in brackets are not
- * being made. */
-static bool nobody_stores(const struct atomic *a)
+bool reclaim_may(const struct fm_heap *h)
 {
 	return __libc_single_threaded ||
-	       __atomic_load_n(&a->bracketed, __ATOMIC_RELAXED);
+	       __atomic_load_n(&h->atomic->bracketed, __ATOMIC_RELAXED);
 }
 
 /* A chunk that is as in the file, and nothing has been stored there for some time. */
@@ -34,7 +33,7 @@ static bool is_cold(const struct atomic *a, uint64_t chunk)
 		overlay_chunk(&a->overlay, chunk * FM_CHUNK_NPAGES);
 	const struct chunk_heat *heat = &a->heat[chunk];
 
-	return !atomic_has_bit(a->hot, chunk) && (c == NULL || c->nlogged == 0) &&
+	return !bits_has(a->hot, chunk) && (c == NULL || c->nlogged == 0) &&
 	       (heat->last == 0 || a->ncaptures - heat->last > ATOMIC_NCOLD) &&
 	       (int32_t)(a->ncaptures - heat->keep_until) >= 0;
 }
@@ -46,8 +45,8 @@ static void drop_chunk(struct fm_heap *h, uint64_t chunk)
 	struct chunk_heat *heat = &a->heat[chunk];
 	uint32_t i;
 
-	if (atomic_has_bit(a->armed, chunk)) {
-		atomic_set_bit(a->armed, chunk, false);
+	if (bits_has(a->armed, chunk)) {
+		bits_clear(a->armed, chunk);
 		dirty_forget(&a->dirty, chunk << FM_CHUNK_SHIFT, FM_CHUNK_LEN);
 	}
 	map_drop(h, chunk << FM_CHUNK_SHIFT, FM_CHUNK_LEN);
@@ -125,7 +124,7 @@ static void map_committed(struct fm_heap *h)
 		return;
 	a->mapped_end = end;
 	for (page = off >> FM_CHUNK_SHIFT; page << FM_CHUNK_SHIFT < end; page++)
-		atomic_set_bit(a->armed, page, false);
+		bits_clear(a->armed, page);
 	dirty_watch(&a->dirty, off, end - off);
 }
 
@@ -135,7 +134,7 @@ void reclaim_sweep(struct fm_heap *h)
 	uint64_t anon_len =
 		a->committed_end > a->mapped_end ? a->committed_end - a->mapped_end : 0;
 
-	if (!nobody_stores(a) || a->stale_map)
+	if (!reclaim_may(h) || a->stale_map)
 		return;
 	if (anon_len > ANON_LEN_MAX ||
 	    (anon_len > ANON_LEN_MIN && a->scan_ns > SWEEP_NS_MIN))
@@ -154,11 +153,6 @@ uint64_t reclaim_len(const struct fm_heap *h)
 	/* Each page that was written is there twice, but for those that never were. */
 	return (2 * a->overlay.npages + a->nhome) * FM_PAGE_LEN +
 	       (end > a->mapped_end ? end - a->mapped_end : 0);
-}
-
-bool reclaim_may(const struct fm_heap *h)
-{
-	return nobody_stores(h->atomic);
 }
 
 /* False: cannot. */

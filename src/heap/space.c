@@ -452,7 +452,7 @@ static uint64_t nidle_chunks(const struct fm_heap *h)
 {
 	return peek(&h->nfree_chunks) +
 	       (uint64_t)__atomic_load_n(&h->nspare_zones, __ATOMIC_RELAXED) *
-		       (FM_ZONE_LEN / FM_CHUNK_LEN);
+		       FM_ZONE_NCHUNKS;
 }
 
 uint64_t space_wants_trim(const struct fm_heap *h)

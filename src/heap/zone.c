@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/bits.h"
 #include "heap/error.h"
 #include "heap/judge.h"
 #include "heap/zone.h"
@@ -95,7 +96,7 @@ int zone_find_unused(struct fm_heap *h, uint32_t n, uint32_t *index)
 
 bool zone_is_spare(const struct fm_heap *h, uint32_t index)
 {
-	return (h->spare[index / 64] >> index % 64 & 1) != 0;
+	return bits_has(h->spare, index);
 }
 
 void zone_set_spare(struct fm_heap *h, uint32_t index, bool spare)

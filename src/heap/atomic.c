@@ -254,8 +254,10 @@ int atomic_map(struct fm_heap *h)
 	rc = map_private(h, a->mapped_end);
 	if (rc == 0)
 		rc = dirty_open(&a->dirty, h->base, h->map_len);
-	if (rc == 0)
+	if (rc == 0) {
 		apply_overlay(h);
+		reclaim_keep_super(h);
+	}
 	return rc;
 }
 

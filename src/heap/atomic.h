@@ -131,6 +131,8 @@ int capture_undo(struct fm_heap *h);
 
 /* Give up some memory that is as in the file; right after a capture, gate closed. */
 void reclaim_sweep(struct fm_heap *h);
+/* Have the super in memory of this process; its bytes stay what they are. */
+void reclaim_keep_super(struct fm_heap *h);
 /* Memory of this process that the pool takes, in bytes. */
 uint64_t reclaim_len(const struct fm_heap *h);
 /* Whether it is known that nobody stores while the gate is closed: a store that another

@@ -38,6 +38,18 @@ static bool is_cold(const struct atomic *a, uint64_t chunk)
 	       (int32_t)(a->ncaptures - heat->keep_until) >= 0;
 }
 
+/*
+ * Each commit looks at the super.  As memory of the process it is there whatever becomes
+ * of the file's: at a mount without passthrough the kernel forgets that when somebody
+ * opens the file, and has it no more when the daemon is dead.
+ */
+void reclaim_keep_super(struct fm_heap *h)
+{
+	volatile unsigned char *magic = h->base;
+
+	*magic = *magic;
+}
+
 /* If the program is still reading it, it will be back: then the next time is later. */
 static void drop_chunk(struct fm_heap *h, uint64_t chunk)
 {
@@ -50,6 +62,8 @@ static void drop_chunk(struct fm_heap *h, uint64_t chunk)
 		dirty_forget(&a->dirty, chunk << FM_CHUNK_SHIFT, FM_CHUNK_LEN);
 	}
 	map_drop(h, chunk << FM_CHUNK_SHIFT, FM_CHUNK_LEN);
+	if (chunk == 0)
+		reclaim_keep_super(h);
 	for (i = 0; overlay_chunk(&a->overlay, chunk * FM_CHUNK_NPAGES) != NULL &&
 		    i < FM_CHUNK_NPAGES;
 	     i++)

@@ -367,7 +367,7 @@ static int ignore(void *arg, uint64_t off, uint64_t len)
 }
 
 /*
- * Protect all pages of the chunk, also those that are not there: then what is not
+ * Protect all pages of the chunk that the last commit has, there or not: then what is not
  * protected has been written, and the kernel need not find out whose page each is,
  * which takes it some 20 times as long.  (What this costs: pages of the file come in
  * one by one here.)
@@ -376,11 +376,13 @@ static void arm(struct atomic *a, uint64_t chunk)
 {
 	uint64_t off = chunk << FM_CHUNK_SHIFT, end = off + FM_CHUNK_LEN;
 
-	if (end > a->committed_end || !dirty_protects(&a->dirty))
+	if (end > a->committed_end)
+		end = a->committed_end;
+	if (off >= end || !dirty_protects(&a->dirty))
 		return;
 	/* What was written has just been found, and nothing is being written. */
-	if (dirty_find(&a->dirty, off, FM_CHUNK_LEN, DIRTY_WRITTEN | DIRTY_PROTECT,
-		       ignore, NULL) == 0)
+	if (dirty_find(&a->dirty, off, end - off, DIRTY_WRITTEN | DIRTY_PROTECT, ignore,
+		       NULL) == 0)
 		bits_set(a->armed, chunk);
 }
 
@@ -504,6 +506,9 @@ int capture_accept(struct fm_heap *h)
 		fresh_forget(&a->fresh);
 	count_nobodys(a);
 	fresh_clear(&a->fresh);
+	/* What the last chunk has now was not all protected. */
+	if (a->captured_end > a->committed_end)
+		bits_clear(a->armed, a->committed_end >> FM_CHUNK_SHIFT);
 	a->committed_end = a->captured_end;
 	a->fresh_written = false;
 	clear_open(a);

@@ -229,6 +229,107 @@ static void values_after_many_commits(void **state)
 	assert_int_equal(fmalloc_close(fi), 0);
 }
 
+/* --- a pool whose end moves --------------------------------------------------- */
+
+#define NSLOTS 32u
+#define SLOT_NWORDS_MAX (UINT64_C(200000) / 8)
+
+struct slots {
+	uint64_t nwords[NSLOTS];
+	FM_PTR(uint64_t) words[NSLOTS];
+};
+
+/* As of the last commit, or as they are. */
+struct model {
+	uint64_t nwords[NSLOTS];
+	uint64_t words[NSLOTS][SLOT_NWORDS_MAX];
+};
+
+static void check_slots(struct fm_info *fi, const struct model *m)
+{
+	const struct slots *s = fm_root_get(fi, "slots", "");
+	uint32_t i;
+
+	assert_non_null(s);
+	assert_memory_equal(s->nwords, m->nwords, sizeof(m->nwords));
+	for (i = 0; i < NSLOTS; i++)
+		if (m->nwords[i] > 0)
+			assert_memory_equal(fm_get(s->words[i]), m->words[i],
+					    m->nwords[i] * 8);
+}
+
+/* Free the slot, or fill it anew. */
+static void turn_slot(struct slots *s, struct model *m, uint32_t i, uint64_t *seed)
+{
+	uint64_t n = m->nwords[i] > 0 ? 0 : 1 + rnd(seed) % SLOT_NWORDS_MAX, at;
+	uint64_t *words = NULL;
+
+	ffree(fm_get(s->words[i]));
+	if (n > 0) {
+		words = fmalloc(n * 8);
+		assert_non_null(words);
+	}
+	for (at = 0; at < n; at++)
+		words[at] = m->words[i][at] = rnd(seed);
+	fm_set(s->words[i], words);
+	s->nwords[i] = m->nwords[i] = n;
+}
+
+/* Mostly few words, so that pages are looked at only if the kernel tells of them; and
+ * sometimes so much that the heap ends elsewhere. */
+static void change_slots(struct slots *s, struct model *m, uint64_t *seed)
+{
+	uint64_t turns = rnd(seed) % 4 == 0 ? rnd(seed) % NSLOTS : 0, k, at;
+	uint32_t i;
+
+	for (k = 0; k < turns; k++)
+		turn_slot(s, m, rnd(seed) % NSLOTS, seed);
+	for (k = 0; k < 5; k++) {
+		i = rnd(seed) % NSLOTS;
+		if (m->nwords[i] == 0)
+			continue;
+		at = rnd(seed) % m->nwords[i];
+		fm_get(s->words[i])[at] = m->words[i][at] = rnd(seed);
+	}
+}
+
+static void commits_while_the_end_moves(void **state)
+{
+	struct model *now = calloc(2, sizeof(*now)), *then = now + 1;
+	struct fm_info *fi = open_new(), *ro;
+	struct slots *s = fm_root_alloc(fi, "slots", sizeof(*s), "");
+	uint64_t seed = 1, round;
+
+	(void)state;
+	assert_non_null(now);
+	assert_non_null(s);
+	assert_int_equal(fmalloc_commit(fi), 0);
+	ro = fmalloc_open(P, FM_RDONLY, NULL);
+	assert_non_null(ro);
+	for (round = 0; round < 400; round++) {
+		change_slots(s, now, &seed);
+		if (rnd(&seed) % 8 == 0) {
+			assert_int_equal(fmalloc_rollback(fi), 0);
+			memcpy(now, then, sizeof(*now));
+			check_slots(fi, now);
+			continue;
+		}
+		assert_int_equal(fmalloc_commit(fi), 0);
+		memcpy(then, now, sizeof(*now));
+		assert_int_equal(fm_refresh(ro), 0);
+		check_slots(ro, now);
+		if (rnd(&seed) % 50 == 0)
+			assert_int_equal(fm_trim(fi), 0);
+	}
+	assert_int_equal(fmalloc_close(ro), 0);
+	assert_int_equal(fmalloc_close(fi), 0);
+	good();
+	fi = open_again();
+	check_slots(fi, now);
+	assert_int_equal(fmalloc_close(fi), 0);
+	free(now);
+}
+
 static void what_was_freed_is_given_back(void **state)
 {
 	struct fm_info *fi = open_new();
@@ -839,6 +940,7 @@ int main(void)
 		scratch_test(close_commits),
 		scratch_test(rollback_undoes_all),
 		scratch_test(values_after_many_commits),
+		scratch_test(commits_while_the_end_moves),
 		scratch_test(what_was_freed_is_given_back),
 		scratch_test(a_crash_falls_back_to_the_last_commit),
 		scratch_test(the_log_is_not_memory),

@@ -6,6 +6,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -455,6 +456,26 @@ int catalog_rename(struct catalog *c, const char *from, const char *to)
 	return ret;
 }
 
+int catalog_rename_folder(struct catalog *c, const char *from, const char *to)
+{
+	int ret;
+
+	if (is_empty(from) || is_empty(to))
+		return db_fail(-EINVAL, "catalog: a folder without a name");
+	ret = strcmp(from, to) == 0 ? 0 : db_enter(c);
+	if (ret != 0 || strcmp(from, to) == 0)
+		return ret;
+	ret = db_begin(c);
+	if (ret == 0) {
+		ret = run_names(c, DB_FOLDER_DELETE, to, NULL);
+		if (ret == 0)
+			ret = run_names(c, DB_FOLDER_RENAME, from, to);
+		ret = db_end(c, ret);
+	}
+	db_leave(c);
+	return ret;
+}
+
 static uint64_t now_ns(void)
 {
 	struct timespec ts;
@@ -522,6 +543,72 @@ int catalog_each_pool(struct catalog *c, const char *after,
 	}
 	sqlite3_reset(stmt);
 	db_leave(c);
+	return ret;
+}
+
+/* Where the folder of the path below `prefix` ends, in the order of names: FOLDER0, as
+ * '0' comes after '/'.  NULL: the path is that of a pool. */
+static int find_end(const char *prefix, const char *path, char **end)
+{
+	const char *slash = strchr(path + strlen(prefix), '/');
+
+	*end = slash == NULL ? NULL : strndup(path, slash - path + 1);
+	if (*end != NULL)
+		(*end)[slash - path] = '0';
+	return slash != NULL && *end == NULL
+		       ? db_fail(-ENOMEM, "catalog: out of memory")
+		       : 0;
+}
+
+/* List what comes from *from on, up to a folder: *from is its end then, else NULL. */
+static int list_run(struct catalog *c, const char *prefix, const char *after,
+		    char **from, int (*fn)(const struct catalog_pool *pool, void *arg),
+		    void *arg)
+{
+	sqlite3_stmt *stmt = db_stmt(c, DB_POOL_FROM);
+	struct catalog_pool pool;
+	char *end = NULL;
+	int found, ret = 0;
+
+	bind_text(stmt, 1, *from);
+	while (ret == 0 && end == NULL && (found = db_step(c, stmt)) != 0) {
+		if (found < 0) {
+			ret = found;
+			break;
+		}
+		read_pool(stmt, &pool);
+		if (strncmp(pool.name, prefix, strlen(prefix)) != 0)
+			break;
+		ret = find_end(prefix, pool.name, &end);
+		if (ret == 0 && end == NULL && strcmp(pool.name, after) != 0)
+			ret = fn(&pool, arg);
+	}
+	sqlite3_reset(stmt);
+	free(*from);
+	*from = end;
+	return ret;
+}
+
+int catalog_each_in(struct catalog *c, const char *folder, const char *after,
+		    int (*fn)(const struct catalog_pool *pool, void *arg), void *arg)
+{
+	char *prefix = NULL, *last = NULL, *from;
+	int ret;
+
+	if (asprintf(&prefix, "%s%s", folder, is_empty(folder) ? "" : "/") < 0)
+		return db_fail(-ENOMEM, "catalog: out of memory");
+	if (asprintf(&last, "%s%s", prefix, after ? after : "") < 0)
+		last = NULL;
+	from = last == NULL ? NULL : strdup(last);
+	ret = from == NULL ? db_fail(-ENOMEM, "catalog: out of memory") : db_enter(c);
+	if (ret == 0) {
+		while (ret == 0 && from != NULL)
+			ret = list_run(c, prefix, last, &from, fn, arg);
+		db_leave(c);
+	}
+	free(from);
+	free(last);
+	free(prefix);
 	return ret;
 }
 

@@ -35,7 +35,7 @@ enum catalog_kind {		/* stored; never renumber */
 };
 
 struct catalog_pool {
-	const char *name;	/* path below the mount, "pool" or "pool@tag" */
+	const char *name;	/* path below the mount, "folder/pool" or "pool@tag" */
 	enum catalog_kind kind;
 	const char *why;	/* CATALOG_DAMAGED: the damage; else NULL */
 	uint8_t uuid[16];	/* zero unless a pool */
@@ -95,6 +95,10 @@ int catalog_remove(struct catalog *c, const char *name);
  * parent name `to` then.  -ENOENT: there is no `from`. */
 int catalog_rename(struct catalog *c, const char *from, const char *to);
 
+/* The same for all pools in a folder, and the folders in it.  0 also if there are
+ * none. */
+int catalog_rename_folder(struct catalog *c, const char *from, const char *to);
+
 /* Note an event now. */
 int catalog_note(struct catalog *c, const char *what, const char *name,
 		 const char *detail);
@@ -109,6 +113,10 @@ int catalog_note(struct catalog *c, const char *what, const char *name,
 int catalog_each_pool(struct catalog *c, const char *after,
 		      int (*fn)(const struct catalog_pool *pool, void *arg),
 		      void *arg);
+/* Only pools in this folder ("": those in none), not in folders in it; `after` is a name
+ * in the folder. */
+int catalog_each_in(struct catalog *c, const char *folder, const char *after,
+		    int (*fn)(const struct catalog_pool *pool, void *arg), void *arg);
 int catalog_each_root(struct catalog *c, const char *pool, const char *after,
 		      int (*fn)(const struct catalog_root *root, void *arg),
 		      void *arg);

@@ -31,6 +31,12 @@ static const char *const suffixes[] = { "", "-wal", "-shm", "-journal" };
 #define POOL_COLUMNS \
 	"id, name, kind, why, uuid, ino, created_ns, stamp_ns, nroots, parent"
 
+/* A path in folder ?1 as it is in folder ?2; by bytes, which need not be UTF-8.  (What
+ * is in a folder is between FOLDER/ and FOLDER0, as '0' comes after '/'.) */
+#define MOVED(path)                                      \
+	"CAST(?2 || substr(CAST(" path " AS BLOB),"      \
+	" length(CAST(?1 AS BLOB)) + 1) AS TEXT)"
+
 static const char *const sql[DB_NSTMTS] = {
 	[DB_BEGIN] = "BEGIN IMMEDIATE",
 	[DB_COMMIT] = "COMMIT",
@@ -38,6 +44,8 @@ static const char *const sql[DB_NSTMTS] = {
 	[DB_POOL_GET] = "SELECT " POOL_COLUMNS " FROM pool WHERE name = ?1",
 	[DB_POOL_EACH] =
 		"SELECT " POOL_COLUMNS " FROM pool WHERE name > ?1 ORDER BY name",
+	[DB_POOL_FROM] =
+		"SELECT " POOL_COLUMNS " FROM pool WHERE name >= ?1 ORDER BY name",
 	[DB_POOL_INSERT] =
 		"INSERT INTO pool(name, kind, why, uuid, ino, created_ns,"
 		" stamp_ns, nroots, parent) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9)",
@@ -47,6 +55,11 @@ static const char *const sql[DB_NSTMTS] = {
 	[DB_POOL_DELETE] = "DELETE FROM pool WHERE name = ?1",
 	[DB_POOL_RENAME] = "UPDATE pool SET name = ?2 WHERE name = ?1",
 	[DB_PARENT_RENAME] = "UPDATE pool SET parent = ?2 WHERE parent = ?1",
+	[DB_FOLDER_DELETE] = "DELETE FROM pool WHERE name > ?1 || '/'"
+			     " AND name < ?1 || '0'",
+	[DB_FOLDER_RENAME] = "UPDATE pool SET name = " MOVED("name")
+			     ", parent = " MOVED("parent")
+			     " WHERE name > ?1 || '/' AND name < ?1 || '0'",
 	[DB_ROOT_EACH] = "SELECT name, type, off, size FROM root"
 			 " WHERE pool = ?1 ORDER BY name",
 	[DB_ROOT_EACH_BY_NAME] = "SELECT name, type, off, size FROM root WHERE pool ="

@@ -620,6 +620,78 @@ static void rename_onto_itself_and_of_nothing(void **state)
 	catalog_close(c);
 }
 
+/* Of folders and pools whose names are neighbours in the order of bytes. */
+static void fill_folders(struct catalog *c)
+{
+	static const char *const names[] = {
+		"a", "a-/p", "a/b/p", "a/b/q@1", "a/b-", "a/b0", "a/c/d/e", "a/z",
+		"a0", "\xff/\x80/\xc3", "b",
+	};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		put(c, names[i]);
+}
+
+static void expect_in(struct catalog *c, const char *folder, const char *after,
+		      const char *text)
+{
+	struct list l = { .stop_after = 0 };
+
+	assert_int_equal(catalog_each_in(c, folder, after, list_pool, &l), 0);
+	assert_string_equal(l.text, text);
+}
+
+static void list_of_a_folder(void **state)
+{
+	struct list l = { .stop_after = 2 };
+	struct catalog *c = open_db(true);
+
+	(void)state;
+	fill_folders(c);
+	expect_in(c, "", NULL, "a|a0|b");
+	expect_in(c, "", "a", "a0|b");
+	expect_in(c, "", "a-", "a0|b");
+	expect_in(c, "a", NULL, "a/b-|a/b0|a/z");
+	expect_in(c, "a", "b-", "a/b0|a/z");
+	expect_in(c, "a", "b0", "a/z");
+	expect_in(c, "a", "z", "");
+	expect_in(c, "a/b", "", "a/b/p|a/b/q@1");
+	expect_in(c, "a/c", NULL, "");
+	expect_in(c, "a/c/d", NULL, "a/c/d/e");
+	expect_in(c, "\xff/\x80", NULL, "\xff/\x80/\xc3");
+	expect_in(c, "\xff", NULL, "");
+	expect_in(c, "nowhere", NULL, "");
+	assert_int_equal(catalog_each_in(c, "a", NULL, list_pool, &l), 77);
+	assert_string_equal(l.text, "a/b-|a/b0");
+	catalog_close(c);
+}
+
+static void rename_of_a_folder(void **state)
+{
+	struct catalog_root root = { "r", "t", 1, 2 };
+	struct catalog_pool pool = live("a/b/r");
+	struct catalog *c = open_db(true);
+
+	(void)state;
+	fill_folders(c);
+	assert_ok(catalog_put(c, &pool, &root, 1));
+	put_child(c, "a/b/r@1", "a/b/r");
+	put(c, "x/gone");
+	assert_ok(catalog_rename_folder(c, "a/b", "x"));
+	expect_pools(c, NULL,
+		     "a|a-/p|a/b-|a/b0|a/c/d/e|a/z|a0|b|x/p|x/q@1|x/r|x/r@1|"
+		     "\xff/\x80/\xc3");
+	expect_roots(c, "x/r", "r:t:1:2");
+	expect_parent(c, "x/r@1", "x/r");
+	assert_ok(catalog_rename_folder(c, "\xff", "\xc3\xa4/\xfe"));
+	expect_in(c, "\xc3\xa4/\xfe/\x80", NULL, "\xc3\xa4/\xfe/\x80/\xc3");
+	assert_ok(catalog_rename_folder(c, "nowhere", "n"));
+	assert_ok(catalog_rename_folder(c, "x", "x"));
+	expect_in(c, "x", NULL, "x/p|x/q@1|x/r|x/r@1");
+	assert_int_equal(catalog_rename_folder(c, "", "n"), -EINVAL);
+	catalog_close(c);
+}
+
 static void list_is_in_order_of_bytes(void **state)
 {
 	struct list l = { .stop_after = 2 };
@@ -1297,6 +1369,8 @@ int main(void)
 		CASE(rename_carries_roots_and_parents),
 		CASE(rename_replaces_the_target),
 		CASE(rename_onto_itself_and_of_nothing),
+		CASE(list_of_a_folder),
+		CASE(rename_of_a_folder),
 		CASE(list_is_in_order_of_bytes),
 		CASE(events_come_in_order),
 		CASE(events_are_bounded),

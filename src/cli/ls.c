@@ -5,9 +5,12 @@
  */
 #include <config.h>
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -20,8 +23,17 @@
 
 enum form { NAMES, LONG, JSON };
 
+/* Names of folders, in order. */
+struct folders {
+	char **name;
+	size_t n, max, next;
+};
+
 struct listing {
-	int root_fd;
+	int fd;		       /* of the folder being listed */
+	const char *prefix;    /* of names in it: "" or "FOLDER/" */
+	struct folders folders;
+	bool recursive;
 	enum form form;
 	struct table table;    /* LONG */
 	struct json_list json; /* JSON */
@@ -78,15 +90,24 @@ static json_t *json_uuid(const uint8_t uuid[16])
 	return json_string(s);
 }
 
+static void set_name(json_t *obj, const char *key, const struct listing *l,
+		     const char *name)
+{
+	char *path = cli_printf("%s%s", l->prefix, name);
+
+	cli_json_text(obj, key, path);
+	free(path);
+}
+
 static void add_json(struct listing *l, const struct fmfs_pool_rec *pool,
 		     const struct stat *st)
 {
 	json_t *obj = json_object();
 
-	cli_json_text(obj, "name", pool->name);
+	set_name(obj, "name", l, pool->name);
 	cli_json_set(obj, "kind", json_string(kind_name(pool->kind)));
 	if (*pool->parent)
-		cli_json_text(obj, "parent", pool->parent);
+		set_name(obj, "parent", l, pool->parent);
 	else
 		cli_json_set(obj, "parent", json_null());
 	cli_json_set(obj, "uuid", json_uuid(pool->uuid));
@@ -115,10 +136,23 @@ static char *short_time(time_t t)
 	return cli_printf("%s", s);
 }
 
+/* NAME, or NAME <- PARENT. */
+static char *row_name(const struct listing *l, const struct fmfs_pool_rec *pool)
+{
+	char *prefix = cli_escape(l->prefix), *name = cli_escape(pool->name);
+	char *parent = cli_escape(pool->parent), *text;
+
+	text = *parent ? cli_printf("%s%s <- %s%s", prefix, name, prefix, parent)
+		       : cli_printf("%s%s", prefix, name);
+	free(prefix);
+	free(name);
+	free(parent);
+	return text;
+}
+
 static void add_row(struct listing *l, const struct fmfs_pool_rec *pool,
 		    const struct stat *st)
 {
-	char *name = cli_escape(pool->name), *parent = cli_escape(pool->parent);
 	struct table *t = &l->table;
 
 	table_add(t, cli_printf("%s", kind_name(pool->kind)));
@@ -126,19 +160,94 @@ static void add_row(struct listing *l, const struct fmfs_pool_rec *pool,
 	table_add(t, st ? cli_printf("%lld", 512ll * st->st_blocks) : cli_printf("?"));
 	table_add(t, cli_printf("%llu", (unsigned long long)pool->nroots));
 	table_add(t, st ? short_time(st->st_mtime) : cli_printf("?"));
-	table_add(t, *parent ? cli_printf("%s <- %s", name, parent)
-			     : cli_printf("%s", name));
-	free(name);
-	free(parent);
+	table_add(t, row_name(l, pool));
 }
 
-/* The daemon's word is not enough to look at files outside of its mount. */
-static bool leaves_mount(const char *name)
+/* --- folders -------------------------------------------------------------------- */
+
+static void add_folder(struct folders *f, const char *name)
 {
-	return name[0] == '/' || strcmp(name, "..") == 0 ||
-	       strncmp(name, "../", 3) == 0 || strstr(name, "/../") ||
-	       (strlen(name) > 3 && strcmp(name + strlen(name) - 3, "/..") == 0);
+	if (f->n == f->max) {
+		f->max = f->max ? 2 * f->max : 16;
+		f->name = cli_realloc(f->name, f->max, sizeof(*f->name));
+	}
+	f->name[f->n++] = cli_printf("%s", name);
 }
+
+static int by_bytes(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* The catalog knows pools only. */
+static int find_folders(int fd, struct folders *f)
+{
+	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+	struct dirent *e;
+
+	if (dir == NULL)
+		return -errno;
+	while ((e = readdir(dir)) != NULL)
+		if (e->d_type == DT_DIR && strcmp(e->d_name, ".") != 0 &&
+		    strcmp(e->d_name, "..") != 0)
+			add_folder(f, e->d_name);
+	closedir(dir);
+	if (f->n > 0)
+		qsort(f->name, f->n, sizeof(*f->name), by_bytes);
+	return 0;
+}
+
+static void free_folders(struct folders *f)
+{
+	for (size_t i = 0; i < f->n; i++)
+		free(f->name[i]);
+	free(f->name);
+}
+
+static void print_name(const struct listing *l, const char *name, const char *end)
+{
+	char *prefix = cli_escape(l->prefix), *text = cli_escape(name);
+
+	printf("%s%s%s\n", prefix, text, end);
+	free(prefix);
+	free(text);
+}
+
+static void show_folder(struct listing *l, const char *name)
+{
+	json_t *obj;
+
+	if (l->form == NAMES) {
+		print_name(l, name, "/");
+	} else if (l->form == JSON) {
+		obj = json_object();
+		set_name(obj, "name", l, name);
+		cli_json_set(obj, "kind", json_string("folder"));
+		cli_json_list_add(&l->json, obj);
+	} else {
+		char *prefix = cli_escape(l->prefix), *text = cli_escape(name);
+
+		table_add(&l->table, cli_printf("folder"));
+		for (int i = 0; i < 4; i++)
+			table_add(&l->table, cli_printf("-"));
+		table_add(&l->table, cli_printf("%s%s/", prefix, text));
+		free(prefix);
+		free(text);
+	}
+}
+
+/* Those that come before the name; NULL: all that are left. */
+static void show_folders(struct listing *l, const char *before)
+{
+	struct folders *f = &l->folders;
+
+	while (f->next < f->n &&
+	       (before == NULL || strcmp(f->name[f->next], before) < 0))
+		show_folder(l, f->name[f->next++]);
+}
+
+/* --- listing -------------------------------------------------------------------- */
 
 static int add_pool(const struct fmfs_pool_rec *pool, void *arg)
 {
@@ -146,16 +255,15 @@ static int add_pool(const struct fmfs_pool_rec *pool, void *arg)
 	struct stat st;
 	bool known;
 
-	if (leaves_mount(pool->name))
+	/* The daemon's word is not enough to look at files elsewhere. */
+	if (strchr(pool->name, '/') != NULL || strcmp(pool->name, "..") == 0)
 		return -EPROTO;
+	show_folders(l, pool->name);
 	if (l->form == NAMES) {
-		char *name = cli_escape(pool->name);
-
-		puts(name);
-		free(name);
+		print_name(l, pool->name, "");
 		return 0;
 	}
-	known = fstatat(l->root_fd, pool->name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+	known = fstatat(l->fd, pool->name, &st, AT_SYMLINK_NOFOLLOW) == 0;
 	if (!known && errno == ENOENT)
 		return 0; /* removed since the catalog was asked */
 	if (!known)
@@ -167,20 +275,67 @@ static int add_pool(const struct fmfs_pool_rec *pool, void *arg)
 	return 0;
 }
 
-static int list_pools(const char *path, enum form form)
+static int list_folder(struct listing *l, int parent_fd, const char *name,
+		       const char *prefix);
+
+/* The folder's own, in the same order. */
+static int list_below(struct listing *l)
+{
+	struct listing below = *l;
+	char *prefix;
+	int ret = 0;
+
+	for (size_t i = 0; i < l->folders.n && ret == 0; i++) {
+		prefix = cli_printf("%s%s/", l->prefix, l->folders.name[i]);
+		ret = list_folder(&below, l->fd, l->folders.name[i], prefix);
+		free(prefix);
+	}
+	l->table = below.table;
+	l->json = below.json;
+	l->status = below.status;
+	return ret;
+}
+
+static int list_folder(struct listing *l, int parent_fd, const char *name,
+		       const char *prefix)
+{
+	int ret;
+
+	l->prefix = prefix;
+	l->folders = (struct folders){ .n = 0 };
+	l->fd = openat(parent_fd, name,
+		       O_RDONLY | O_DIRECTORY | O_CLOEXEC |
+			       (parent_fd == AT_FDCWD ? 0 : O_NOFOLLOW));
+	if (l->fd < 0 && parent_fd != AT_FDCWD) {
+		/* Others can still be listed. */
+		if (errno != ENOENT)
+			l->status = cli_fail_errno(prefix, -errno);
+		return 0;
+	}
+	if (l->fd < 0)
+		return -errno;
+	ret = find_folders(l->fd, &l->folders);
+	if (ret == 0)
+		ret = ask_pools(l->fd, add_pool, l);
+	if (ret == 0)
+		show_folders(l, NULL);
+	if (ret == 0 && l->recursive)
+		ret = list_below(l);
+	free_folders(&l->folders);
+	close(l->fd);
+	return ret;
+}
+
+static int list_pools(const char *path, enum form form, bool recursive)
 {
 	struct listing l = {
 		.form = form,
+		.recursive = recursive,
 		.table = { .head = head, .align = "lrrrll", .ncolumns = 6 },
 		.status = CLI_OK,
 	};
-	int ret;
+	int ret = list_folder(&l, AT_FDCWD, path, "");
 
-	l.root_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (l.root_fd < 0)
-		return cli_fail_errno(path, -errno);
-	ret = ask_pools(l.root_fd, add_pool, &l);
-	close(l.root_fd);
 	if (ret == 0 && form == LONG)
 		table_print(&l.table);
 	if (ret == 0 && form == JSON)
@@ -193,35 +348,42 @@ static int run(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "long", no_argument, NULL, 'l' },
+		{ "recursive", no_argument, NULL, 'R' },
 		{ "json", no_argument, NULL, 'j' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
 	enum form form = NAMES;
+	bool recursive = false;
 	int opt;
 
-	while ((opt = getopt_long(argc, argv, "l", options, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, "lR", options, NULL)) != -1) {
 		if (opt == 'h')
 			return cli_help(&verb_ls);
 		if (opt == 'l' && form == NAMES)
 			form = LONG;
 		else if (opt == 'j')
 			form = JSON;
+		else if (opt == 'R')
+			recursive = true;
 		else if (opt != 'l')
 			return cli_usage(&verb_ls);
 	}
 	if (argc - optind != 1)
 		return cli_usage(&verb_ls);
-	return list_pools(argv[optind], form);
+	return list_pools(argv[optind], form, recursive);
 }
 
 const struct verb verb_ls = {
 	.name = "ls",
-	.synopsis = "ls [-l] [--json] MOUNT",
+	.synopsis = "ls [-lR] [--json] FOLDER",
 	.summary = "List the pools and snapshots of a mount",
-	.help = "One name a line, in order of their bytes, escaped as in C.\n\n"
-		"  -l, --long  a table: kind, size and allocated space in bytes, number of\n"
-		"              named roots, time of change, name (of a snapshot: NAME <- PARENT)\n"
-		"  --json      an array of objects with all there is to know\n",
+	.help = "FOLDER is where the mount is, or a folder in it.  One name a line, in order\n"
+		"of their bytes, escaped as in C, folders with a '/' behind the name.\n\n"
+		"  -l, --long       a table: kind, size and allocated space in bytes, number\n"
+		"                   of named roots, time of change, name (of a snapshot:\n"
+		"                   NAME <- PARENT)\n"
+		"  -R, --recursive  then what is in its folders, by the path from FOLDER on\n"
+		"  --json           an array of objects with all there is to know\n",
 	.run = run,
 };

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the fmfs verbs ask a mounted fmfs, by ioctl(2) on a pool or on the
- * mount's root.  Requests are "restricted" (the size is in the number), so
- * that the kernel moves the bytes.  Listings are fetched page by page: set
- * `after` to the last name of the page before, "" at first.
+ * What the fmfs verbs ask a mounted fmfs, by ioctl(2) on a pool or a folder.
+ * Requests are "restricted" (the size is in the number), so that the kernel
+ * moves the bytes.  Listings are fetched page by page: set `after` to the last
+ * name of the page before, "" at first.
  */
 #ifndef FM_FMFS_IOCTL_H
 #define FM_FMFS_IOCTL_H
@@ -27,7 +27,7 @@ struct fmfs_info {		/* FMFS_IOC_INFO: any file of the mount */
 #define FMFS_ABI 1u
 
 struct fmfs_pool_rec {
-	char name[FMFS_NAME_LEN];
+	char name[FMFS_NAME_LEN];	/* in the folder */
 	char parent[FMFS_NAME_LEN];	/* snapshots; else "" */
 	uint8_t uuid[16];
 	uint64_t created_ns;	/* nanoseconds since 1970 UTC */
@@ -37,7 +37,7 @@ struct fmfs_pool_rec {
 };
 
 #define FMFS_LIST_MAX 24
-struct fmfs_list {		/* FMFS_IOC_LIST: the mount's root */
+struct fmfs_list {		/* FMFS_IOC_LIST: a folder; pools right in it */
 	char after[FMFS_NAME_LEN];	/* in */
 	uint32_t n;			/* out: records; 0 at the end */
 	uint32_t reserved;

@@ -40,13 +40,21 @@ static void reply_info(fuse_req_t req, size_t out_max)
 	fuse_reply_ioctl(req, 0, &info, sizeof(info));
 }
 
+/* Of a path, the name in its folder. */
+static const char *base_of(const char *path)
+{
+	const char *slash = path == NULL ? NULL : strrchr(path, '/');
+
+	return slash == NULL ? path : slash + 1;
+}
+
 static int add_pool(const struct catalog_pool *pool, void *arg)
 {
 	struct fmfs_list *l = arg;
 	struct fmfs_pool_rec *r = &l->pool[l->n];
 
-	copy_name(r->name, sizeof(r->name), pool->name);
-	copy_name(r->parent, sizeof(r->parent), pool->parent);
+	copy_name(r->name, sizeof(r->name), base_of(pool->name));
+	copy_name(r->parent, sizeof(r->parent), base_of(pool->parent));
 	memcpy(r->uuid, pool->uuid, sizeof(r->uuid));
 	r->created_ns = pool->created_ns;
 	r->nroots = pool->nroots;
@@ -78,7 +86,8 @@ static void reply_page(fuse_req_t req, int rc, void *page, size_t len)
 	free(page);
 }
 
-static void reply_list(fuse_req_t req, const void *in, size_t in_len, size_t out_max)
+static void reply_list(fuse_req_t req, struct node *n, const void *in, size_t in_len,
+		       size_t out_max)
 {
 	struct fmfs_list *l;
 	int rc;
@@ -87,7 +96,7 @@ static void reply_list(fuse_req_t req, const void *in, size_t in_len, size_t out
 	if (l == NULL)
 		return;
 	memcpy(l->after, in, sizeof(l->after) - 1);
-	rc = index_each_pool(fmfs_of(req)->index, l->after, add_pool, l);
+	rc = index_each_pool(fmfs_of(req)->index, n, l->after, add_pool, l);
 	reply_page(req, rc, l, sizeof(*l));
 }
 
@@ -134,7 +143,7 @@ void fmfs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
 	else if (cmd == FMFS_IOC_INFO)
 		reply_info(req, out_max);
 	else if (cmd == FMFS_IOC_LIST && n->dir)
-		reply_list(req, in, in_len, out_max);
+		reply_list(req, n, in, in_len, out_max);
 	else if (cmd == FMFS_IOC_ROOTS && !n->dir)
 		reply_roots(req, n, in, in_len, out_max);
 	else

@@ -112,10 +112,11 @@ static int add_entry(struct listing *l, int fd, const struct dirent *de)
 	if (!is_dots(de->d_name) && (l->plus || de->d_type == DT_UNKNOWN)) {
 		if (fstatat(fd, de->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			return 0; /* removed meanwhile */
-		if (!entry_visible(f, &st))
+		if (!entry_visible(f, de->d_name, &st))
 			return 0;
 		e.attr = st;
-	} else if (!is_dots(de->d_name) && de->d_type != DT_REG) {
+	} else if (!is_dots(de->d_name) && de->d_type != DT_REG &&
+		   (de->d_type != DT_DIR || name_is_snapshot(de->d_name))) {
 		return 0;
 	}
 	if (!l->plus) {

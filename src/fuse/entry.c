@@ -16,10 +16,10 @@
 #include "fuse/fmfs.h"
 #include "fuse/snapshot.h"
 
-static struct log_limit refusals;
-
-static int refuse(const char *name, const char *why)
+int entry_refuse(const char *name, const char *why)
 {
+	static struct log_limit refusals;
+
 	if (log_allowed(&refusals))
 		log_info("%s: refused: %s", name, why);
 	return -EPERM;
@@ -27,9 +27,11 @@ static int refuse(const char *name, const char *why)
 
 /* --- replies ----------------------------------------------------------- */
 
-bool entry_visible(const struct fmfs *f, const struct stat *st)
+bool entry_visible(const struct fmfs *f, const char *name, const struct stat *st)
 {
-	return S_ISREG(st->st_mode) && store_owns(&f->store, st);
+	return (S_ISREG(st->st_mode) ||
+		(S_ISDIR(st->st_mode) && !name_is_snapshot(name))) &&
+	       store_owns(&f->store, st);
 }
 
 int entry_fill(struct fmfs *f, struct node *parent, const char *name,
@@ -44,7 +46,8 @@ int entry_fill(struct fmfs *f, struct node *parent, const char *name,
 		.generation = n->generation,
 		.attr = *st,
 		.attr_timeout = f->attr_timeout,
-		.entry_timeout = f->entry_timeout,
+		/* The name of a snapshot changes with that of its pool. */
+		.entry_timeout = name_is_snapshot(name) ? 0 : f->entry_timeout,
 	};
 	return 0;
 }
@@ -57,8 +60,7 @@ void entry_reply(fuse_req_t req, const struct fuse_entry_param *e)
 		node_forget(&f->nodes, node_find(&f->nodes, e->ino), 1);
 }
 
-static int stat_child(struct fmfs *f, struct node *parent, const char *name,
-		      struct stat *st)
+int entry_stat(struct fmfs *f, struct node *parent, const char *name, struct stat *st)
 {
 	char path[NODE_PATH_LEN];
 	int rc;
@@ -70,7 +72,7 @@ static int stat_child(struct fmfs *f, struct node *parent, const char *name,
 		return rc;
 	if (fstatat(f->store.pools_fd, path, st, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
-	return entry_visible(f, st) ? 0 : -ENOENT;
+	return entry_visible(f, name, st) ? 0 : -ENOENT;
 }
 
 void fmfs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -81,7 +83,7 @@ void fmfs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct stat st;
 	int rc;
 
-	rc = stat_child(f, dir, name, &st);
+	rc = entry_stat(f, dir, name, &st);
 	if (rc == 0)
 		rc = entry_fill(f, dir, name, &st, &e);
 	if (rc < 0)
@@ -109,6 +111,12 @@ void fmfs_forget_multi(fuse_req_t req, size_t n, struct fuse_forget_data *forget
 	for (size_t i = 0; i < n; i++)
 		forget_one(fmfs_of(req), forgets[i].ino, forgets[i].nlookup);
 	fuse_reply_none(req);
+}
+
+static int refuse_at(const char *name)
+{
+	return entry_refuse(name,
+			    "names with '@' are those of snapshots: ln POOL POOL@TAG");
 }
 
 /* --- making ------------------------------------------------------------- */
@@ -144,9 +152,7 @@ int entry_make_file(fuse_req_t req, struct node *parent, const char *name, mode_
 	int fd, rc;
 
 	if (name_is_snapshot(name))
-		return refuse(
-			name,
-			"names with '@' are those of snapshots: ln POOL POOL@TAG");
+		return refuse_at(name);
 	rc = node_child_path(&f->nodes, parent, name, path);
 	if (rc < 0)
 		return rc;
@@ -176,7 +182,7 @@ void fmfs_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode
 
 	(void)dev;
 	if (!S_ISREG(mode) && (mode & S_IFMT) != 0)
-		rc = refuse(name, "only regular files can be made here");
+		rc = entry_refuse(name, "only regular files can be made here");
 	else
 		rc = entry_make_file(req, dir, name, mode, &st);
 	if (rc >= 0) {
@@ -191,141 +197,102 @@ void fmfs_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode
 	entry_reply(req, &e);
 }
 
+/* In a set-group-ID folder it is one, too. */
+static int give_folder(fuse_req_t req, struct node *parent, int fd, mode_t mode,
+		       struct stat *st)
+{
+	int rc;
+
+	if (fstat(fd, st) < 0)
+		return -errno;
+	rc = give_to_caller(req, parent, fd, (mode & 01777) | (st->st_mode & S_ISGID));
+	return rc == 0 && fstat(fd, st) < 0 ? -errno : rc;
+}
+
+static int make_folder(fuse_req_t req, struct node *parent, const char *name,
+		       mode_t mode, struct stat *st)
+{
+	struct fmfs *f = fmfs_of(req);
+	char path[NODE_PATH_LEN];
+	int fd, rc;
+
+	if (name_is_snapshot(name))
+		return refuse_at(name);
+	rc = node_child_path(&f->nodes, parent, name, path);
+	if (rc < 0)
+		return rc;
+	if (mkdirat(f->store.pools_fd, path, 0700) < 0)
+		return -errno;
+	fd = openat(f->store.pools_fd, path,
+		    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	rc = fd < 0 ? -errno : give_folder(req, parent, fd, mode, st);
+	if (fd >= 0)
+		close(fd);
+	if (rc < 0)
+		unlinkat(f->store.pools_fd, path, AT_REMOVEDIR);
+	return rc;
+}
+
 void fmfs_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
-	(void)parent;
-	(void)mode;
-	fuse_reply_err(req, -refuse(name, "pools cannot be put in folders"));
+	struct node *dir = fmfs_node(req, parent);
+	struct fuse_entry_param e;
+	struct stat st;
+	int rc;
+
+	rc = dir == NULL ? -ESTALE : make_folder(req, dir, name, mode, &st);
+	if (rc == 0)
+		rc = entry_fill(fmfs_of(req), dir, name, &st, &e);
+	if (rc < 0)
+		fuse_reply_err(req, -rc);
+	else
+		entry_reply(req, &e);
 }
 
 void fmfs_symlink(fuse_req_t req, const char *to, fuse_ino_t parent, const char *name)
 {
 	(void)parent;
 	(void)to;
-	fuse_reply_err(req, -refuse(name, "symbolic links cannot be made here"));
-}
-
-void fmfs_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
-{
-	(void)parent;
-	(void)name;
-	fuse_reply_err(req, ENOTDIR);
+	fuse_reply_err(req, -entry_refuse(name, "symbolic links cannot be made here"));
 }
 
 /* --- removing ------------------------------------------------------------- */
 
+/* flags: as of unlinkat(2). */
+static int remove_name(struct fmfs *f, struct node *dir, const char *name, int flags,
+		       char path[NODE_PATH_LEN])
+{
+	struct stat st;
+	int rc;
+
+	rc = entry_stat(f, dir, name, &st);
+	if (rc == 0)
+		rc = node_child_path(&f->nodes, dir, name, path);
+	if (rc == 0 && unlinkat(f->store.pools_fd, path, flags) < 0)
+		rc = -errno;
+	if (rc == 0)
+		node_gone(&f->nodes, st.st_ino);
+	return rc;
+}
+
 void fmfs_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct fmfs *f = fmfs_of(req);
-	struct node *dir = fmfs_node(req, parent);
 	char path[NODE_PATH_LEN];
-	struct stat st;
 	int rc;
 
-	rc = stat_child(f, dir, name, &st);
+	rc = remove_name(f, fmfs_node(req, parent), name, 0, path);
 	if (rc == 0)
-		rc = node_child_path(&f->nodes, dir, name, path);
-	if (rc == 0 && unlinkat(f->store.pools_fd, path, 0) < 0)
-		rc = -errno;
-	if (rc == 0) {
-		node_gone(&f->nodes, st.st_ino);
 		index_removed(f->index, path);
-	}
 	fuse_reply_err(req, -rc);
 }
 
-/* --- renaming --------------------------------------------------------------- */
-
-/* May `from` become `to`, by name alone? */
-static int check_rename(const char *from, const char *to, unsigned int flags)
+void fmfs_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	size_t pool_len = strcspn(from, "@");
+	char path[NODE_PATH_LEN];
 
-	if (flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE))
-		return -EINVAL;
-	if (!name_is_snapshot(from) && !name_is_snapshot(to))
-		return 0;
-	if (!name_is_snapshot(from))
-		return refuse(to, "a pool cannot become a snapshot by renaming");
-	/* A snapshot may get another tag. */
-	if (!(flags & RENAME_EXCHANGE) && snapshot_check_name(to, from, pool_len) == 0)
-		return 0;
-	return refuse(from,
-		      "a snapshot can only get another tag: mv POOL@TAG POOL@NEW");
-}
-
-struct renaming {
-	char from[NODE_PATH_LEN];
-	char to[NODE_PATH_LEN];
-	struct stat replaced; /* if had_target */
-	bool had_target;
-};
-
-static int rename_files(struct fmfs *f, struct node *dir, const char *name,
-			struct node *newdir, const char *newname, unsigned int flags,
-			struct renaming *r)
-{
-	int rc;
-
-	rc = stat_child(f, newdir, newname, &r->replaced);
-	if (rc < 0 && rc != -ENOENT)
-		return rc;
-	r->had_target = rc == 0;
-	rc = node_child_path(&f->nodes, dir, name, r->from);
-	if (rc == 0)
-		rc = node_child_path(&f->nodes, newdir, newname, r->to);
-	if (rc < 0)
-		return rc;
-	if (name_is_snapshot(newname) && r->had_target)
-		return refuse(newname, "a snapshot cannot be replaced");
-	if (renameat2(f->store.pools_fd, r->from, f->store.pools_fd, r->to, flags) < 0)
-		return -errno;
-	return 0;
-}
-
-static void rename_nodes(struct fmfs *f, struct node *dir, const char *name,
-			 struct node *newdir, const char *newname, unsigned int flags,
-			 const struct renaming *r)
-{
-	struct node *n;
-	struct stat st;
-
-	if (fstatat(f->store.pools_fd, r->to, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return; /* removed in the store meanwhile */
-	if (flags & RENAME_EXCHANGE) {
-		node_moved(&f->nodes, st.st_ino, newdir, newname);
-		node_moved(&f->nodes, r->replaced.st_ino, dir, name);
-		index_exchanged(f->index, r->from, r->to);
-		return;
-	}
-	if (r->had_target && r->replaced.st_ino != st.st_ino)
-		node_gone(&f->nodes, r->replaced.st_ino);
-	/* The kernel looked it up to rename it. */
-	n = node_enter(&f->nodes, newdir, newname, &st);
-	if (n == NULL)
-		return;
-	index_renamed(f->index, n, r->from, r->to);
-	node_forget(&f->nodes, n, 1);
-}
-
-void fmfs_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
-		 fuse_ino_t newparent, const char *newname, unsigned int flags)
-{
-	struct fmfs *f = fmfs_of(req);
-	struct node *dir = fmfs_node(req, parent);
-	struct node *newdir = fmfs_node(req, newparent);
-	struct renaming r;
-	int rc;
-
-	if (dir == NULL || newdir == NULL)
-		rc = -ESTALE;
-	else
-		rc = check_rename(name, newname, flags);
-	if (rc == 0)
-		rc = rename_files(f, dir, name, newdir, newname, flags, &r);
-	if (rc == 0)
-		rename_nodes(f, dir, name, newdir, newname, flags, &r);
-	fuse_reply_err(req, -rc);
+	fuse_reply_err(req, -remove_name(fmfs_of(req), fmfs_node(req, parent), name,
+					 AT_REMOVEDIR, path));
 }
 
 /* --- snapshots ---------------------------------------------------------------- */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Names in a folder: looking up, making, removing, renaming. */
+/* Names in a folder: looking up, making, removing. */
 #ifndef FM_FUSE_ENTRY_H
 #define FM_FUSE_ENTRY_H
 
@@ -10,8 +10,13 @@
 struct fmfs;
 struct node;
 
-/* Is this a file that the mount shows? */
-bool entry_visible(const struct fmfs *f, const struct stat *st);
+/* Is this a file or folder that the mount shows? */
+bool entry_visible(const struct fmfs *f, const char *name, const struct stat *st);
+/* What has the name, if it is to be seen; -ENOENT, ... */
+int entry_stat(struct fmfs *f, struct node *parent, const char *name, struct stat *st);
+
+/* -EPERM; the reason goes to the log. */
+int entry_refuse(const char *name, const char *why);
 
 /* Fill the reply about the file; the kernel has one more look-up of its node.
  * 0 or -ENOMEM. */
@@ -36,8 +41,6 @@ void fmfs_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode
 void fmfs_symlink(fuse_req_t req, const char *to, fuse_ino_t parent, const char *name);
 void fmfs_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
 void fmfs_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
-void fmfs_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
-		 fuse_ino_t newparent, const char *newname, unsigned int flags);
 void fmfs_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent,
 	       const char *newname);
 

@@ -13,7 +13,8 @@
  *   node.lock        the open state of one file, and its locks
  *   nodes.lock       the table of nodes: names, parents, counts
  *
- * index.lock (the queue of what happened) and passthrough.lock are leaves.
+ * index.lock (the queue of what happened), passthrough.lock and the lock of rename.c
+ * are leaves.
  */
 #ifndef FM_FUSE_FMFS_H
 #define FM_FUSE_FMFS_H

@@ -20,6 +20,7 @@
 
 #include "catalog/catalog.h"
 #include "common/log.h"
+#include "fuse/entry.h"
 #include "fuse/fmfs.h"
 #include "heap/inspect.h"
 
@@ -34,7 +35,7 @@
 enum job_kind {
 	JOB_PUT,    /* read the file of the node again */
 	JOB_REMOVE, /* name */
-	JOB_RENAME, /* name to other */
+	JOB_RENAME, /* name to other, a pool or a folder */
 	JOB_NOTE    /* what, name, other */
 };
 
@@ -267,45 +268,94 @@ static int compare_known(const void *a, const void *b)
 	return strcmp(((const struct known *)a)->name, ((const struct known *)b)->name);
 }
 
-static int scan_file(struct index *x, struct known_list *l, int dirfd, const char *name)
+struct folder {
+	STAILQ_ENTRY(folder) link;
+	char path[]; /* below pools/; "": that itself */
+};
+
+STAILQ_HEAD(folder_queue, folder);
+
+static int add_folder(struct folder_queue *q, const char *path)
 {
-	const struct known key = { .name = (char *)name };
+	struct folder *f = malloc(sizeof(*f) + strlen(path) + 1);
+
+	if (f == NULL)
+		return -ENOMEM;
+	strcpy(f->path, path);
+	STAILQ_INSERT_TAIL(q, f, link);
+	return 0;
+}
+
+static int scan_file(struct index *x, struct known_list *l, const char *path,
+		     const struct stat *st)
+{
+	const struct known key = { .name = (char *)path };
 	struct known *k;
-	struct stat st;
 	int fd, rc;
 
-	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
-		return 0;
 	k = l->n == 0 ? NULL : bsearch(&key, l->known, l->n, sizeof(*k), compare_known);
 	if (k != NULL) {
 		k->seen = true;
-		if (k->ino == st.st_ino && k->stamp_ns == ctime_ns(&st))
+		if (k->ino == st->st_ino && k->stamp_ns == ctime_ns(st))
 			return 0;
 	}
-	fd = openat(dirfd, name,
+	fd = openat(x->f->store.pools_fd, path,
 		    O_RDONLY | O_NOATIME | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0) {
-		log_warn("%s: cannot read it for the catalog: %s", name,
+		log_warn("%s: cannot read it for the catalog: %s", path,
 			 strerror(errno));
 		return 0;
 	}
 	/* It may be open at the mount, if this scan repairs the catalog. */
-	rc = put_file(x, name, fd, x->f->session != NULL);
+	rc = put_file(x, path, fd, x->f->session != NULL);
 	close(fd);
+	return rc;
+}
+
+static int scan_entry(struct index *x, struct known_list *l, struct folder_queue *q,
+		      const char *folder, int dirfd, const char *name)
+{
+	char path[NODE_PATH_LEN];
+	struct stat st;
+
+	if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
+	    fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    !entry_visible(x->f, name, &st))
+		return 0;
+	if (snprintf(path, sizeof(path), "%s%s%s", folder, *folder == '\0' ? "" : "/",
+		     name) >= (int)sizeof(path))
+		return 0; /* nor can it be reached at the mount */
+	return S_ISDIR(st.st_mode) ? add_folder(q, path) : scan_file(x, l, path, &st);
+}
+
+/* Adds the folders in it to the queue. */
+static int scan_folder(struct index *x, struct known_list *l, struct folder_queue *q,
+		       const char *folder)
+{
+	DIR *d = store_list(x->f->store.pools_fd, *folder == '\0' ? "." : folder);
+	struct dirent *de;
+	int rc = 0;
+
+	if (d == NULL)
+		return errno == ENOENT ? 0 : -errno; /* removed meanwhile */
+	while (rc == 0 && (de = readdir(d)) != NULL)
+		rc = scan_entry(x, l, q, folder, dirfd(d), de->d_name);
+	closedir(d);
 	return rc;
 }
 
 static int scan_files(struct index *x, struct known_list *l)
 {
-	DIR *d = store_list(x->f->store.pools_fd);
-	struct dirent *de;
-	int rc = 0;
+	struct folder_queue q = STAILQ_HEAD_INITIALIZER(q);
+	int rc = add_folder(&q, "");
+	struct folder *f;
 
-	if (d == NULL)
-		return -errno;
-	while (rc == 0 && (de = readdir(d)) != NULL)
-		rc = scan_file(x, l, dirfd(d), de->d_name);
-	closedir(d);
+	while ((f = STAILQ_FIRST(&q)) != NULL) {
+		STAILQ_REMOVE_HEAD(&q, link);
+		if (rc == 0)
+			rc = scan_folder(x, l, &q, f->path);
+		free(f);
+	}
 	for (size_t i = 0; rc == 0 && i < l->n; i++)
 		if (!l->known[i].seen)
 			rc = catalog_remove(x->catalog, l->known[i].name);
@@ -406,7 +456,9 @@ static int do_job(struct index *x, const struct job *j)
 	case JOB_RENAME:
 		/* It may not have been put before; then it is after. */
 		rc = catalog_rename(x->catalog, j->name, j->other);
-		return rc == -ENOENT ? 0 : rc;
+		if (rc == 0 || rc == -ENOENT)
+			rc = catalog_rename_folder(x->catalog, j->name, j->other);
+		return rc;
 	case JOB_NOTE:
 		return catalog_note(x->catalog, j->what, j->name, j->other);
 	}
@@ -547,11 +599,10 @@ void index_removed(struct index *x, const char *path)
 	push(x, &x->now, name_job(JOB_NOTE, "remove", path, NULL));
 }
 
-void index_renamed(struct index *x, struct node *n, const char *from, const char *to)
+void index_renamed(struct index *x, const char *from, const char *to)
 {
 	push(x, &x->now, name_job(JOB_RENAME, NULL, from, to));
 	push(x, &x->now, name_job(JOB_NOTE, "rename", from, to));
-	push(x, &x->now, put_job(x, n, QUEUED_NOW, 0));
 }
 
 /* By a name that no file can have. */
@@ -729,16 +780,21 @@ void index_close(struct index *x)
 	free_index(x);
 }
 
-int index_each_pool(struct index *x, const char *after,
+int index_each_pool(struct index *x, struct node *folder, const char *after,
 		    int (*fn)(const struct catalog_pool *pool, void *arg), void *arg)
 {
+	char path[NODE_PATH_LEN];
 	int rc;
 
+	rc = node_path(&x->f->nodes, folder, path);
+	if (rc < 0)
+		return rc;
 	drain(x);
 	pthread_mutex_lock(&x->work);
 	rc = make_ready(x);
 	if (rc == 0)
-		rc = catalog_each_pool(x->catalog, after, fn, arg);
+		rc = catalog_each_in(x->catalog, strcmp(path, ".") == 0 ? "" : path,
+				     after, fn, arg);
 	if (rc < 0)
 		say_failed("cannot be read", rc);
 	pthread_mutex_unlock(&x->work);

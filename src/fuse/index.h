@@ -31,12 +31,13 @@ void index_snapshot(struct index *x, struct node *n);
 void index_changed(struct index *x, struct node *n);
 void index_touched(struct index *x, struct node *n);
 void index_removed(struct index *x, const char *path);
-void index_renamed(struct index *x, struct node *n, const char *from, const char *to);
+/* A pool, a snapshot, or a folder with all that is in it. */
+void index_renamed(struct index *x, const char *from, const char *to);
 void index_exchanged(struct index *x, const char *a, const char *b);
 
-/* As catalog_each_pool() and catalog_each_root(), of a catalog that is up to
+/* As catalog_each_in() and catalog_each_root(), of a catalog that is up to
  * date (for the roots: with what the pool says now). */
-int index_each_pool(struct index *x, const char *after,
+int index_each_pool(struct index *x, struct node *folder, const char *after,
 		    int (*fn)(const struct catalog_pool *pool, void *arg), void *arg);
 int index_each_root(struct index *x, struct node *n, const char *after,
 		    int (*fn)(const struct catalog_root *root, void *arg), void *arg);

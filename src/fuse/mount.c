@@ -31,6 +31,7 @@
 #include "fuse/mount.h"
 #include "fuse/ops.h"
 #include "fuse/options.h"
+#include "fuse/rename.h"
 
 #define EXIT_USAGE 2
 #define READY "r"      /* what the child says */
@@ -302,7 +303,9 @@ static int run_fs(struct mounting *m)
 	rc = check_places(m);
 	if (rc < 0)
 		return rc;
-	rc = node_table_init(&f->nodes, &f->store);
+	rc = rename_recover(&f->store);
+	if (rc == 0)
+		rc = node_table_init(&f->nodes, &f->store);
 	if (rc == 0)
 		rc = locks_start(&f->locks);
 	if (rc == 0)

@@ -170,6 +170,14 @@ struct node *node_find(struct node_table *t, uint64_t id)
 	return n;
 }
 
+/* The number has another file, which may be of another kind: the old one was not open any
+ * more. */
+static void use_again(struct node *n, const struct stat *st)
+{
+	n->generation++;
+	__atomic_store_n(&n->dir, S_ISDIR(st->st_mode), __ATOMIC_RELAXED);
+}
+
 struct node *node_enter(struct node_table *t, struct node *parent, const char *name,
 			const struct stat *st)
 {
@@ -180,8 +188,8 @@ struct node *node_enter(struct node_table *t, struct node *parent, const char *n
 	n = find(t, id);
 	if (n == NULL)
 		n = make(t, id, st);
-	else if (n->gone)
-		n->generation++; /* the number was used again */
+	else if (n->gone || n->dir != S_ISDIR(st->st_mode))
+		use_again(n, st);
 	if (n != NULL && !place(t, n, parent, name)) {
 		/* A new one has neither parent nor name yet. */
 		if (n->parent == NULL) {

@@ -38,7 +38,7 @@ struct node {
 
 	uint64_t id; /* never changes */
 	ino_t ino;
-	bool dir;
+	bool dir;    /* changes with the generation */
 
 	/* Guarded by `lock`. */
 	pthread_mutex_t lock;

@@ -13,6 +13,7 @@
 #include "fuse/file.h"
 #include "fuse/locks.h"
 #include "fuse/ops.h"
+#include "fuse/rename.h"
 
 const struct fuse_lowlevel_ops fmfs_ops = {
 	.lookup = fmfs_lookup,

@@ -44,9 +44,9 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
-DIR *store_list(int dirfd)
+DIR *store_list(int dirfd, const char *path)
 {
-	int fd = openat(dirfd, ".", DIR_FLAGS);
+	int fd = openat(dirfd, path, DIR_FLAGS);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 
 	if (d == NULL && fd >= 0) {
@@ -59,7 +59,7 @@ DIR *store_list(int dirfd)
 /* 1 if the folder is empty, but for what mkfs leaves; 0 if not; or -errno. */
 static int is_empty(int dirfd)
 {
-	DIR *d = store_list(dirfd);
+	DIR *d = store_list(dirfd, ".");
 	struct dirent *de;
 	int empty = 1;
 
@@ -209,7 +209,7 @@ static int take_lock(struct store *s)
 
 static int empty_tmp(struct store *s)
 {
-	DIR *d = store_list(s->tmp_fd);
+	DIR *d = store_list(s->tmp_fd, ".");
 	struct dirent *de;
 
 	if (d == NULL)
@@ -240,17 +240,26 @@ int store_tmp_file(struct store *s, char name[STORE_TMP_NAME_LEN])
 	return fd < 0 ? -errno : fd;
 }
 
-int store_publish(struct store *s, const char *tmp_name, const char *path)
+static int rename_new(int from_fd, const char *from, int to_fd, const char *to)
 {
-	if (renameat2(s->tmp_fd, tmp_name, s->pools_fd, path, RENAME_NOREPLACE) == 0)
+	if (renameat2(from_fd, from, to_fd, to, RENAME_NOREPLACE) == 0)
 		return 0;
 	if (errno != EINVAL && errno != ENOSYS)
 		return -errno;
 	/* This file system cannot: a link does not replace either. */
-	if (linkat(s->tmp_fd, tmp_name, s->pools_fd, path, 0) < 0)
+	if (linkat(from_fd, from, to_fd, to, 0) < 0 || unlinkat(from_fd, from, 0) < 0)
 		return -errno;
-	unlinkat(s->tmp_fd, tmp_name, 0);
 	return 0;
+}
+
+int store_publish(const struct store *s, const char *tmp_name, const char *path)
+{
+	return rename_new(s->tmp_fd, tmp_name, s->pools_fd, path);
+}
+
+int store_rename(const struct store *s, const char *from, const char *to)
+{
+	return rename_new(s->pools_fd, from, s->pools_fd, to);
 }
 
 /* Some file systems say that they can only after looking at real extents. */

@@ -7,6 +7,7 @@
  *   catalog.db   the catalog (index.h), with its -wal and -shm
  *   pools/       what is seen at the mount
  *   tmp/         half-made files; emptied when the store is opened
+ *   rename       while a pool with snapshots is being renamed (rename.h)
  */
 #ifndef FM_FUSE_STORE_H
 #define FM_FUSE_STORE_H
@@ -40,8 +41,8 @@ void store_close(struct store *s);
  * of a store's pools/. */
 bool store_has(const char *path);
 
-/* The folder's names, from the first on; NULL with errno. */
-DIR *store_list(int dirfd);
+/* The names in the folder `path`, from the first on; NULL with errno. */
+DIR *store_list(int dirfd, const char *path);
 
 /* Is the file below pools/ of the store's own file system, and not of one that is
  * mounted there?  (On overlayfs files have other devices than folders.) */
@@ -56,6 +57,8 @@ static inline bool store_owns(const struct store *s, const struct stat *st)
 int store_tmp_file(struct store *s, char name[STORE_TMP_NAME_LEN]);
 
 /* Move a file of tmp/ to its place in pools/; -EEXIST if that is taken. */
-int store_publish(struct store *s, const char *tmp_name, const char *path);
+int store_publish(const struct store *s, const char *tmp_name, const char *path);
+/* Rename a file in pools/; -EEXIST if the new name is taken. */
+int store_rename(const struct store *s, const char *from, const char *to);
 
 #endif

@@ -322,7 +322,7 @@ static bool unlinks_open(void)
 static bool refusals(void)
 {
 	want(close(make("f", 1)) == 0);
-	want_errno(mkdirat(mnt, "dir", 0755), EPERM);
+	want_errno(mkdirat(mnt, "dir@tag", 0755), EPERM);
 	want_errno(symlinkat("f", mnt, "sym"), EPERM);
 	want_errno(mknodat(mnt, "fifo", S_IFIFO | 0644, 0), EPERM);
 	want_errno(linkat(mnt, "f", mnt, "plain", 0), EPERM);

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Renaming.  A pool takes its snapshots along, POOL@TAG to NEW@TAG: all of them, or
+ * the rename fails with EEXIST and nothing has changed.
+ *
+ * Several files cannot be renamed at once.  What is to be done is therefore written to
+ * the file `rename` of the store first, and the next mount does what is left of it.  It
+ * has, each with a NUL behind it: "fmfs rename 1", the inode number of the pool in
+ * decimal, its path below pools/, and the path that it gets.
+ */
+#ifndef FM_FUSE_RENAME_H
+#define FM_FUSE_RENAME_H
+
+#include "fuse/fuse_version.h"
+
+struct store;
+
+/* Finish what another daemon had begun.  0, or -errno after a message. */
+int rename_recover(struct store *s);
+
+void fmfs_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
+		 fuse_ino_t newparent, const char *newname, unsigned int flags);
+
+#endif

@@ -13,7 +13,7 @@
 
 #include "cli/ask.h"
 #include "cli/cli.h"
-#include "cli/mountinfo.h"
+#include "fuse/mountinfo.h"
 
 static void print_text(const struct fmfs_info *info, const struct mount_entry *mount)
 {

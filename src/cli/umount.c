@@ -9,47 +9,17 @@
 #include <getopt.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "cli/ask.h"
 #include "cli/cli.h"
-#include "cli/mountinfo.h"
+#include "fuse/mountinfo.h"
 
 #define WAIT_MS 10000
-
-extern char **environ;
-
-/*
- * The absolute path of a mount point.  The daemon may be dead: then only what
- * is above the mount point can be looked at.
- */
-static char *resolve(const char *path)
-{
-	char *whole = realpath(path, NULL), *copy, *slash, *parent;
-
-	if (whole || errno == ENOENT || errno == ENOTDIR)
-		return whole;
-	copy = cli_printf("%s", path);
-	while (strlen(copy) > 1 && copy[strlen(copy) - 1] == '/')
-		copy[strlen(copy) - 1] = '\0';
-	slash = strrchr(copy, '/');
-	if (slash)
-		*slash = '\0';
-	parent = realpath(!slash ? "." : slash == copy ? "/" : copy, NULL);
-	if (parent)
-		whole = cli_printf("%s/%s", strcmp(parent, "/") == 0 ? "" : parent,
-				   slash ? slash + 1 : copy);
-	free(parent);
-	free(copy);
-	return whole;
-}
 
 /* A descriptor of the daemon that serves the mount; -1 if it cannot be had. */
 static int open_daemon(const char *point, uint64_t *pid)
@@ -64,30 +34,6 @@ static int open_daemon(const char *point, uint64_t *pid)
 		return -1;
 	*pid = info.pid;
 	return (int)syscall(SYS_pidfd_open, (pid_t)info.pid, 0);
-}
-
-/* The set-uid helper of FUSE unmounts what the caller has mounted himself.
- * 0, 1 if it failed, after its own message, or -errno if it cannot be run. */
-static int run_fusermount(const char *point, bool lazy)
-{
-	const char *argv[] = { "fusermount3", lazy ? "-uz" : "-u", "--", point, NULL };
-	pid_t pid;
-	int status, err;
-
-	err = posix_spawnp(&pid, argv[0], NULL, NULL, (char **)argv, environ);
-	if (err != 0)
-		return err == ENOENT ? -EPERM : -err;
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return -errno;
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : 1;
-}
-
-static int detach(const char *point, bool lazy)
-{
-	if (umount2(point, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0)
-		return 0;
-	return errno == EPERM ? run_fusermount(point, lazy) : -errno;
 }
 
 static int explain(const char *point, int ret)
@@ -130,7 +76,7 @@ static int unmount(const char *point, bool lazy)
 {
 	uint64_t pid = 0;
 	int pidfd = lazy ? -1 : open_daemon(point, &pid);
-	int ret = detach(point, lazy);
+	int ret = mount_detach(point, lazy);
 	int status = ret == 0 ? CLI_OK : explain(point, ret);
 
 	if (status == CLI_OK && pidfd >= 0)
@@ -143,7 +89,7 @@ static int unmount(const char *point, bool lazy)
 static int unmount_checked(const char *path, bool lazy)
 {
 	struct mount_entry mount;
-	char *point = resolve(path);
+	char *point = mount_resolve(path);
 	int status, ret;
 
 	if (!point)

@@ -29,6 +29,7 @@
 #include "common/log.h"
 #include "fuse/fmfs.h"
 #include "fuse/mount.h"
+#include "fuse/mountinfo.h"
 #include "fuse/ops.h"
 #include "fuse/options.h"
 #include "fuse/rename.h"
@@ -37,10 +38,12 @@
 #define READY "r"      /* what the child says */
 #define READY_SLOW "s" /* the same, and it has said why there is no passthrough */
 #define ANSWER_S 30    /* how long the first answer may take */
+#define DYING_MS 5000 /* a killed daemon holds its store's lock until all its threads end */
 
 struct mounting {
 	struct mount_options opt;
 	char mountpoint[PATH_MAX]; /* absolute */
+	bool takes_place;          /* of a mount whose daemon has died */
 	int ready_fd;              /* to the parent; -1: in the foreground */
 	struct fmfs f;
 	/* Signals. */
@@ -332,7 +335,7 @@ static int run_daemon(struct mounting *m)
 		log_error("/proc is not mounted, and fmfs needs it");
 		return EXIT_FAILURE;
 	}
-	rc = store_open(&m->f.store, m->opt.store);
+	rc = store_open(&m->f.store, m->opt.store, m->takes_place ? DYING_MS : 0);
 	if (rc < 0)
 		return EXIT_FAILURE;
 	rc = run_fs(m);
@@ -430,6 +433,32 @@ static int start_daemon(struct mounting *m)
 	return wait_until_ready(m, child, fds[0]);
 }
 
+/* The daemon of the mount at the mount point has died.  If it served the same store this
+ * one takes its place. */
+static int take_place(struct mounting *m)
+{
+	char *point = mount_resolve(m->opt.mountpoint);
+	struct mount_entry e = { .dev = 0 };
+	char store[PATH_MAX];
+	int rc = -ENOTCONN;
+
+	if (point != NULL && strlen(point) < sizeof(m->mountpoint) &&
+	    realpath(m->opt.store, store) != NULL && mount_find_point(point, &e) == 1 &&
+	    e.is_fmfs && strcmp(e.source, store) == 0)
+		rc = mount_detach(point, true);
+	if (rc == 0) {
+		strcpy(m->mountpoint, point);
+		m->takes_place = true;
+	} else {
+		log_error("%s: a mount is there whose daemon has died: "
+			  "'fmfs umount %s' first",
+			  m->opt.mountpoint, m->opt.mountpoint);
+	}
+	mount_entry_free(&e);
+	free(point);
+	return rc;
+}
+
 static int find_mountpoint(struct mounting *m)
 {
 	int err = 0;
@@ -443,13 +472,9 @@ static int find_mountpoint(struct mounting *m)
 		close(fd);
 	else if (err == 0 && errno != EACCES)
 		err = errno;
-	if (err == 0)
-		return 0;
 	if (err == ENOTCONN)
-		log_error("%s: a mount is there whose daemon has died: "
-			  "'fmfs umount %s' first",
-			  m->opt.mountpoint, m->opt.mountpoint);
-	else
+		return take_place(m);
+	if (err != 0)
 		log_error("%s: %s", m->opt.mountpoint, strerror(err));
 	return -err;
 }
@@ -459,7 +484,7 @@ static int run(struct mounting *m)
 	log_init("fmfs mount", m->opt.debug                          ? LOG_LEVEL_DEBUG
 			       : m->opt.foreground || m->opt.verbose ? LOG_LEVEL_INFO
 								     : LOG_LEVEL_WARN);
-	if (find_mountpoint(m) < 0)
+	if (find_mountpoint(m) != 0)
 		return EXIT_FAILURE;
 	if (m->opt.foreground || m->opt.fake)
 		return run_daemon(m);

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -177,10 +178,25 @@ static void say_locked(const struct store *s)
 		  strtoimax(text, NULL, 10));
 }
 
-static int take_lock(struct store *s)
+/* Many may share a store that nobody can change. */
+static int lock_store(const struct store *s, unsigned int wait_ms)
+{
+	const struct timespec pause = { .tv_nsec = 20000000 };
+	int how = (s->readonly ? LOCK_SH : LOCK_EX) | LOCK_NB;
+
+	while (flock(s->lock_fd, how) < 0) {
+		if (errno != EWOULDBLOCK || wait_ms < 20)
+			return -errno;
+		nanosleep(&pause, NULL);
+		wait_ms -= 20;
+	}
+	return 0;
+}
+
+static int take_lock(struct store *s, unsigned int wait_ms)
 {
 	char pid[32];
-	int len;
+	int len, rc;
 
 	s->lock_fd = openat(s->dirfd, STORE_LOCK,
 			    s->readonly ? O_RDONLY | O_CLOEXEC | O_NOFOLLOW
@@ -191,10 +207,10 @@ static int take_lock(struct store *s)
 			return 0;
 		return fail(-errno, s, STORE_LOCK);
 	}
-	/* Many may share a store that nobody can change. */
-	if (flock(s->lock_fd, (s->readonly ? LOCK_SH : LOCK_EX) | LOCK_NB) < 0) {
-		if (errno != EWOULDBLOCK)
-			return fail(-errno, s, STORE_LOCK);
+	rc = lock_store(s, wait_ms);
+	if (rc < 0) {
+		if (rc != -EWOULDBLOCK)
+			return fail(rc, s, STORE_LOCK);
 		say_locked(s);
 		close_fd(&s->lock_fd); /* not ours to write to */
 		return -EBUSY;
@@ -317,7 +333,7 @@ static int open_dir(struct store *s, const char *path)
 	return 0;
 }
 
-static int open_parts(struct store *s)
+static int open_parts(struct store *s, unsigned int wait_ms)
 {
 	struct stat st;
 	int rc;
@@ -327,7 +343,7 @@ static int open_parts(struct store *s)
 		rc = make_store(s);
 	if (rc < 0)
 		return rc;
-	rc = take_lock(s);
+	rc = take_lock(s, wait_ms);
 	if (rc < 0)
 		return rc;
 	rc = open_folder(s, STORE_POOLS, 0755, &s->pools_fd);
@@ -352,7 +368,7 @@ static int open_parts(struct store *s)
 	return rc;
 }
 
-int store_open(struct store *s, const char *path)
+int store_open(struct store *s, const char *path, unsigned int wait_ms)
 {
 	int rc;
 
@@ -364,7 +380,7 @@ int store_open(struct store *s, const char *path)
 	};
 	rc = open_dir(s, path);
 	if (rc == 0)
-		rc = open_parts(s);
+		rc = open_parts(s, wait_ms);
 	if (rc < 0) {
 		store_close(s);
 		return rc;

@@ -32,9 +32,10 @@ struct store {
 /*
  * Open the store, making it if `path` does not exist or is an empty folder.
  * 0, or -errno after an error message: -ENOTEMPTY (neither empty nor a store),
- * -EBUSY (served by another daemon), -ENOTSUP (of a newer version), ...
+ * -EBUSY (served by another daemon, for so many more milliseconds), -ENOTSUP (of a newer
+ * version), ...
  */
-int store_open(struct store *s, const char *path);
+int store_open(struct store *s, const char *path, unsigned int wait_ms);
 void store_close(struct store *s);
 
 /* Whether the file at the path, which is absolute and without symbolic links, is one

@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Reads /proc/self/mountinfo: see mountinfo.h, and proc(5) for the format.
- */
+/* Reads /proc/self/mountinfo (proc(5) has the format), and takes mounts away. */
 #include <config.h>
 
 #include <errno.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-#include "cli/mountinfo.h"
+#include "fuse/mountinfo.h"
+
+/* --- the table ------------------------------------------------------------------ */
 
 /* Blanks and backslashes in names are written \ooo. */
 static void decode_octal(char *s)
@@ -110,4 +114,55 @@ void mount_entry_free(struct mount_entry *entry)
 	free(entry->point);
 	free(entry->source);
 	memset(entry, 0, sizeof(*entry));
+}
+
+/* --- mount points --------------------------------------------------------------- */
+
+char *mount_resolve(const char *path)
+{
+	char *whole = realpath(path, NULL), *copy, *slash, *parent;
+
+	if (whole != NULL || errno == ENOENT || errno == ENOTDIR)
+		return whole;
+	/* Only what is above it can be looked at. */
+	copy = strdup(path);
+	if (copy == NULL)
+		return NULL;
+	while (strlen(copy) > 1 && copy[strlen(copy) - 1] == '/')
+		copy[strlen(copy) - 1] = '\0';
+	slash = strrchr(copy, '/');
+	if (slash != NULL)
+		*slash = '\0';
+	parent = realpath(slash == NULL ? "." : slash == copy ? "/" : copy, NULL);
+	if (parent != NULL &&
+	    asprintf(&whole, "%s/%s", strcmp(parent, "/") == 0 ? "" : parent,
+		     slash != NULL ? slash + 1 : copy) < 0)
+		whole = NULL;
+	free(parent);
+	free(copy);
+	return whole;
+}
+
+/* The set-uid helper of FUSE unmounts what the caller has mounted himself.
+ * 0, 1 if it failed, after its own message, or -errno if it cannot be run. */
+static int run_fusermount(const char *point, bool lazy)
+{
+	const char *argv[] = { "fusermount3", lazy ? "-uz" : "-u", "--", point, NULL };
+	pid_t pid;
+	int status, err;
+
+	err = posix_spawnp(&pid, argv[0], NULL, NULL, (char **)argv, environ);
+	if (err != 0)
+		return err == ENOENT ? -EPERM : -err;
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : 1;
+}
+
+int mount_detach(const char *point, bool lazy)
+{
+	if (umount2(point, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0)
+		return 0;
+	return errno == EPERM ? run_fusermount(point, lazy) : -errno;
 }

@@ -2,8 +2,8 @@
 /*
  * The kernel's table of mounts, as this process sees it.
  */
-#ifndef FM_CLI_MOUNTINFO_H
-#define FM_CLI_MOUNTINFO_H
+#ifndef FM_FUSE_MOUNTINFO_H
+#define FM_FUSE_MOUNTINFO_H
 
 #include <stdbool.h>
 #include <sys/types.h>
@@ -22,5 +22,13 @@ struct mount_entry {
 int mount_find_point(const char *point, struct mount_entry *entry);
 int mount_find_dev(dev_t dev, struct mount_entry *entry);
 void mount_entry_free(struct mount_entry *entry);
+
+/* The absolute path of a mount point, to be freed, also if the daemon is dead; NULL with
+ * errno. */
+char *mount_resolve(const char *path);
+
+/* Take it away; lazily: from sight, while it is in use.  0, 1 after a message of
+ * fusermount3, or -errno; -EPERM: not allowed, and there is no fusermount3. */
+int mount_detach(const char *point, bool lazy);
 
 #endif

@@ -203,11 +203,12 @@ static int rename_file(void)
 
 	name_of(names[0], kind);
 	name_of(names[1], kind);
-	if (below(4) == 0) {
-		strcpy(names[1], names[0]);
+	if (below(4) == 0)
+		strcpy(names[1], names[0]); /* may be another tag of a snapshot */
+	if (below(4) == 0)
 		add_tag(names[0]);
+	if (below(4) == 0)
 		add_tag(names[1]);
-	}
 	return renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], flags[below(4)]);
 }
 
@@ -296,15 +297,19 @@ static int get_attribute(void)
 /* Open a pool or make one, change its roots, close it. */
 static int use_pool(void)
 {
-	int flags = FM_CREATE | (below(2) == 0 ? FM_ATOMIC : 0), rc = 0;
-	struct fm_info *pool = fmalloc_open(name_of(names[0], POOL), flags, NULL);
+	struct fm_info *pool;
 	char root[16];
+	int rc = 0;
 
+	name_of(names[0], POOL);
+	pool = fmalloc_open(names[0], FM_CREATE | (below(2) == 0 ? FM_ATOMIC : 0), NULL);
+	if (pool == NULL && errno == EINVAL) /* it is a live one, and stays so */
+		pool = fmalloc_open(names[0], FM_CREATE, NULL);
 	if (pool == NULL)
 		return -1;
 	sprintf(root, "root%d", below(4));
 	if (below(3) == 0)
-		rc = fm_root_set(pool, root, NULL, "");
+		rc = fm_root_remove(pool, root) < 0 && errno != ENOENT ? -1 : 0;
 	else if (fm_root_alloc(pool, root, 1 + below(5000), "bytes") == NULL)
 		rc = -1;
 	if (below(2) == 0)
@@ -315,7 +320,10 @@ static int use_pool(void)
 /*
  * What may be refused, and why.  Names come and go: ENOENT, EEXIST.  Snapshots do not
  * change (EROFS) and are made by link(2) only (EPERM); a live pool that is written to has
- * none where nothing can be cloned (EBUSY).  Folders are not there or not empty.
+ * none where nothing can be cloned (EBUSY), and none of a commit that another writer has
+ * gone on from (EAGAIN); if the file is renamed after the kernel has looked it up, its
+ * snapshot would have another pool's name (EPERM).  Folders are not there or not empty.  What is
+ * copied within a file may not overlap (EINVAL).
  */
 static struct operation {
 	const char *name;
@@ -330,10 +338,10 @@ static struct operation {
 	{ "read", read_file, 3, { ENOENT }, 0, 0 },
 	{ "truncate", truncate_file, 3, { ENOENT }, 0, 0 },
 	{ "allocate", allocate, 3, { ENOENT }, 0, 0 },
-	{ "copy", copy, 3, { ENOENT }, 0, 0 },
+	{ "copy", copy, 3, { ENOENT, EINVAL }, 0, 0 },
 	{ "rename", rename_file, 8, { ENOENT, EEXIST, EPERM, EROFS }, 0, 0 },
 	{ "rename-folder", rename_folder, 2, { ENOENT, ENOTEMPTY, EEXIST }, 0, 0 },
-	{ "snapshot", snapshot, 6, { ENOENT, EEXIST, EBUSY }, 0, 0 },
+	{ "snapshot", snapshot, 6, { ENOENT, EEXIST, EBUSY, EAGAIN, EPERM }, 0, 0 },
 	{ "unlink", remove_file, 6, { ENOENT }, 0, 0 },
 	{ "mkdir", make_folder, 2, { EEXIST, EPERM }, 0, 0 },
 	{ "rmdir", remove_folder, 2, { ENOENT, ENOTEMPTY }, 0, 0 },

@@ -287,24 +287,24 @@ static void rename_nodes(struct fmfs *f, struct node *dir, const char *name,
 			 struct node *newdir, const char *newname, unsigned int flags,
 			 const struct renaming *r)
 {
-	struct node *n;
+	struct node *n, *other;
 	struct stat st;
 
 	if (fstatat(f->store.pools_fd, r->to, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return; /* removed in the store meanwhile */
-	if (flags & RENAME_EXCHANGE) {
-		node_moved(&f->nodes, st.st_ino, newdir, newname);
-		node_moved(&f->nodes, r->replaced.st_ino, dir, name);
-		index_exchanged(f->index, r->from, r->to);
-		return;
-	}
-	if (r->had_target && r->replaced.st_ino != st.st_ino)
+	if (!(flags & RENAME_EXCHANGE) && r->had_target &&
+	    r->replaced.st_ino != st.st_ino)
 		node_gone(&f->nodes, r->replaced.st_ino);
 	/* The kernel looked it up to rename it. */
 	n = node_enter(&f->nodes, newdir, newname, &st);
 	if (n == NULL)
 		return;
-	index_renamed(f->index, n, r->from, r->to);
+	if (!(flags & RENAME_EXCHANGE)) {
+		index_renamed(f->index, n, r->from, r->to);
+	} else if ((other = node_enter(&f->nodes, dir, name, &r->replaced)) != NULL) {
+		index_exchanged(f->index, other, r->from, n, r->to);
+		node_forget(&f->nodes, other, 1);
+	}
 	node_forget(&f->nodes, n, 1);
 }
 

@@ -32,7 +32,8 @@ void index_changed(struct index *x, struct node *n);
 void index_touched(struct index *x, struct node *n);
 void index_removed(struct index *x, const char *path);
 void index_renamed(struct index *x, struct node *n, const char *from, const char *to);
-void index_exchanged(struct index *x, const char *a, const char *b);
+void index_exchanged(struct index *x, struct node *at_a, const char *a,
+		     struct node *at_b, const char *b);
 
 /* As catalog_each_pool() and catalog_each_root(), of a catalog that is up to
  * date (for the roots: with what the pool says now). */

@@ -4,6 +4,10 @@
  * on the same few names: files, snapshots, folders, pools.
  *
  *   tree-exerciser [-s SEED] [-n OPERATIONS] [-p PROCESSES] FOLDER
+ *   tree-exerciser -r TIMES FOLDER
+ *
+ * With -r: so many times a file takes the name of one just removed, and two just made
+ * exchange theirs, faster than a catalog can follow.
  *
  * Says how often each operation was done and refused.  Exit status 1 if an operation
  * gave an errno that it may not give.  What there is afterwards is for the caller to
@@ -184,9 +188,13 @@ static int allocate(void)
 
 static int copy(void)
 {
-	int from = open(any_name(names[0]), O_RDONLY), to;
+	int from, to;
 	ssize_t n;
 
+	name_of(names[0], PLAIN);
+	if (below(3) == 0)
+		add_tag(names[0]);
+	from = open(names[0], O_RDONLY);
 	if (from < 0)
 		return -1;
 	to = open(name_of(names[1], PLAIN), O_WRONLY | O_CREAT, 0644);
@@ -398,6 +406,32 @@ static bool one_operation(unsigned long nth)
 	return false;
 }
 
+static int replace_one(unsigned long i)
+{
+	char name[4][32];
+	int fd;
+
+	for (int k = 0; k < 4; k++) {
+		sprintf(name[k], "%c%lu", "abcd"[k], i);
+		fd = open(name[k], O_RDWR | O_CREAT | O_EXCL, 0644);
+		if (fd < 0 || close(fd) < 0)
+			return -1;
+	}
+	if (unlink(name[1]) < 0 || rename(name[0], name[1]) < 0)
+		return -1;
+	return renameat2(AT_FDCWD, name[2], AT_FDCWD, name[3], RENAME_EXCHANGE);
+}
+
+static int replace(unsigned long times)
+{
+	for (unsigned long i = 0; i < times; i++)
+		if (replace_one(i) < 0) {
+			perror("tree-exerciser");
+			return 1;
+		}
+	return 0;
+}
+
 static int exercise(unsigned long seed, unsigned long nops)
 {
 	struct sigaction on_cut = { .sa_handler = is_cut };
@@ -432,17 +466,19 @@ static bool all_good(int n)
 
 int main(int argc, char **argv)
 {
-	unsigned long seed = 1, nops = 1000;
+	unsigned long seed = 1, nops = 1000, times = 0;
 	int nprocesses = 4, opt;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	while ((opt = getopt(argc, argv, "s:n:p:")) != -1)
+	while ((opt = getopt(argc, argv, "s:n:p:r:")) != -1)
 		if (opt == 's')
 			seed = strtoul(optarg, NULL, 0);
 		else if (opt == 'n')
 			nops = strtoul(optarg, NULL, 0);
 		else if (opt == 'p')
 			nprocesses = atoi(optarg);
+		else if (opt == 'r')
+			times = strtoul(optarg, NULL, 0);
 		else
 			return 2;
 	if (argc - optind != 1 || nprocesses < 1 || nprocesses > MAX_PROCESSES)
@@ -451,6 +487,8 @@ int main(int argc, char **argv)
 		perror(argv[optind]);
 		return 2;
 	}
+	if (times > 0)
+		return replace(times);
 	for (int i = 0; i < nprocesses; i++)
 		if (fork() == 0)
 			_exit(exercise(seed * MAX_PROCESSES + (unsigned long)i, nops));

@@ -94,6 +94,11 @@ int catalog_open(const char *path, struct catalog **out, bool *fresh)
 	return db_open(path, out, fresh);
 }
 
+int catalog_open_readonly(const char *path, struct catalog **out)
+{
+	return db_open_readonly(path, out);
+}
+
 void catalog_close(struct catalog *c)
 {
 	db_close(c);

@@ -71,6 +71,13 @@ struct catalog_event {
  * is no regular file.
  */
 int catalog_open(const char *path, struct catalog **out, bool *fresh);
+/*
+ * Open it only to list what is in it; it is read whole before, and nothing is changed or
+ * put aside.  (An empty -wal and -shm may be left beside it.)  -ENOENT: there is none, or
+ * an empty file; -EUCLEAN: damaged, or no catalog; -ENOTSUP: of a newer version, or of an
+ * older one, which is to be upgraded first.
+ */
+int catalog_open_readonly(const char *path, struct catalog **out);
 void catalog_close(struct catalog *c);
 
 /* The last failure of this catalog in the calling thread, in words. */

@@ -440,7 +440,8 @@ static int prepare(struct catalog *c)
 }
 
 /*
- * Open what is there: a SQLite code, or SQLITE_DONE for a newer version.  SQLite
+ * Open what is there: a SQLite code, or SQLITE_DONE for a newer version, SQLITE_ROW for
+ * an older one that may not be changed.  SQLite
  * takes a file shorter than its header for an empty database: we do not.
  */
 static int connect_db(struct catalog *c, const char *path, const struct before *b,
@@ -451,7 +452,9 @@ static int connect_db(struct catalog *c, const char *path, const struct before *
 
 	if (b->foreign)
 		return SQLITE_NOTADB;
-	rc = sqlite3_open_v2(path, &c->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
+	rc = sqlite3_open_v2(path, &c->db,
+			     SQLITE_OPEN_NOMUTEX | (c->readonly ? SQLITE_OPEN_READONLY
+								: SQLITE_OPEN_READWRITE),
 			     NULL);
 	if (rc == SQLITE_OK)
 		rc = configure(c->db);
@@ -464,8 +467,12 @@ static int connect_db(struct catalog *c, const char *path, const struct before *
 		return SQLITE_NOTADB;
 	if (state.version > schema_steps[schema_nsteps - 1].version)
 		return SQLITE_DONE;
-	if (b->unclean && b->len <= CHECK_MAX_LEN)
+	if (c->readonly && state.version < schema_steps[schema_nsteps - 1].version)
+		return SQLITE_ROW;
+	if ((b->unclean || c->readonly) && b->len <= CHECK_MAX_LEN)
 		rc = schema_check(c->db);
+	if (rc == SQLITE_OK && c->readonly)
+		return prepare(c);
 	if (rc == SQLITE_OK)
 		rc = set_journal(c->db);
 	if (rc == SQLITE_OK)
@@ -499,6 +506,8 @@ static int connect_or_fail(struct catalog *c, const char *path, const struct bef
 		return 0;
 	if (*rc == SQLITE_DONE)
 		ret = fail_newer(path);
+	else if (*rc == SQLITE_ROW)
+		ret = db_fail(-ENOTSUP, "%s: made by an older version of fmfs", path);
 	else
 		ret = db_fail(to_errno(c->db, *rc), "%s: %s", path,
 			      c->db ? sqlite3_errmsg(c->db) : sqlite3_errstr(*rc));
@@ -536,14 +545,30 @@ static int open_or_replace(struct catalog *c, const char *path, bool *fresh)
 	return ret ? ret : open_file(c, path, fresh, &rc);
 }
 
-int db_open(const char *path, struct catalog **out, bool *fresh)
+/* As it is, or not at all. */
+static int open_to_look(struct catalog *c, const char *path)
+{
+	struct before before;
+	int ret = look_before(path, &before), rc;
+	bool fresh;
+
+	c->readonly = true;
+	if (ret == 0 && before.newer)
+		ret = fail_newer(path);
+	if (ret == 0 && before.is_new)
+		ret = db_fail(-ENOENT, "%s: there is none", path);
+	return ret ? ret : connect_or_fail(c, path, &before, &fresh, &rc);
+}
+
+/* `fresh` NULL: only to look at it. */
+static int make(const char *path, struct catalog **out, bool *fresh)
 {
 	struct catalog *c = calloc(1, sizeof(*c));
 	int ret;
 
 	if (!c)
 		return db_fail(-ENOMEM, "catalog: out of memory");
-	ret = open_or_replace(c, path, fresh);
+	ret = fresh ? open_or_replace(c, path, fresh) : open_to_look(c, path);
 	if (ret != 0) {
 		free(c->path);
 		free(c);
@@ -552,6 +577,16 @@ int db_open(const char *path, struct catalog **out, bool *fresh)
 	pthread_mutex_init(&c->lock, NULL);
 	*out = c;
 	return 0;
+}
+
+int db_open(const char *path, struct catalog **out, bool *fresh)
+{
+	return make(path, out, fresh);
+}
+
+int db_open_readonly(const char *path, struct catalog **out)
+{
+	return make(path, out, NULL);
 }
 
 void db_close(struct catalog *c)

@@ -4,7 +4,7 @@
  * file, prepared statements, transactions, and errors.  Knows the SQL; what
  * the calls of catalog.h mean is catalog.c's.
  *
- * All functions but the first three are called between db_enter() and db_leave().
+ * All functions but the first four are called between db_enter() and db_leave().
  */
 #ifndef FM_CATALOG_DB_H
 #define FM_CATALOG_DB_H
@@ -58,6 +58,7 @@ struct catalog {
 	sqlite3 *db;
 	sqlite3_stmt *stmt[DB_NSTMTS];
 	char *path;    /* of the file; NULL: none */
+	bool readonly; /* only to be looked at */
 	bool damaged;  /* a call has returned -EUCLEAN */
 	bool moved;    /* and that because the file is not at `path` */
 	bool grouped;  /* between catalog_begin() and catalog_end() */
@@ -66,6 +67,8 @@ struct catalog {
 
 /* As catalog_open(). */
 int db_open(const char *path, struct catalog **out, bool *fresh);
+/* As catalog_open_readonly(). */
+int db_open_readonly(const char *path, struct catalog **out);
 void db_close(struct catalog *c);
 
 /* Around every call: -EUCLEAN, without the lock, if the catalog is damaged. */

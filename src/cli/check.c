@@ -16,6 +16,7 @@
 #include <fmalloc.h>
 
 #include "cli/ask.h"
+#include "cli/check.h"
 #include "cli/cli.h"
 #include "fuse/store.h"
 #include "heap/error.h"
@@ -23,14 +24,10 @@
 
 #define MAX_SHOWN 100u /* findings of a pool, unless all are asked for */
 
-struct options {
-	bool repair, verbose, json;
-};
-
 /* --- one pool ---------------------------------------------------------------- */
 
 struct report {
-	const struct options *options;
+	const struct check_options *options;
 	const char *path;
 	char *name; /* the path, escaped */
 	unsigned nnotes, nleft, nrepaired, nshown, nhidden;
@@ -131,8 +128,8 @@ static bool is_snapshot(const char *path)
 	return is;
 }
 
-static int check_pool(const char *path, const struct options *options,
-		      struct json_list *list)
+int check_pool(const char *path, const struct check_options *options,
+	       struct json_list *list)
 {
 	int flags = options->repair && !is_snapshot(path) ? FM_CHECK_REPAIR : 0;
 	struct report r = { .options = options, .path = path };
@@ -159,8 +156,7 @@ static int check_pool(const char *path, const struct options *options,
 
 /* --- and its snapshots ------------------------------------------------------- */
 
-/* Of the pools so far and another: what is to be done matters most. */
-static int worse(int a, int b)
+int check_worse(int a, int b)
 {
 	static const int rank[] = {
 		[CLI_OK] = 0, [CLI_REPAIRED] = 1, [CLI_FAILED] = 2, [CLI_DAMAGED] = 3,
@@ -211,7 +207,7 @@ static void find_snapshots(const char *path, struct names *names)
 		qsort(names->name, names->n, sizeof(*names->name), by_bytes);
 }
 
-static int check_with_snapshots(const char *path, const struct options *options,
+static int check_with_snapshots(const char *path, const struct check_options *options,
 				struct json_list *list)
 {
 	struct names names = { .n = 0 };
@@ -220,12 +216,19 @@ static int check_with_snapshots(const char *path, const struct options *options,
 	find_snapshots(path, &names);
 	for (size_t i = 0; i < names.n; i++) {
 		if (is_snapshot(names.name[i]))
-			status = worse(status,
-				       check_pool(names.name[i], options, list));
+			status = check_worse(
+				status, check_pool(names.name[i], options, list));
 		free(names.name[i]);
 	}
 	free(names.name);
 	return status;
+}
+
+static int check_any(const char *path, const struct check_options *options,
+		     struct json_list *list)
+{
+	return store_is(path) ? check_store(path, options, list)
+			      : check_with_snapshots(path, options, list);
 }
 
 static int run(int argc, char **argv)
@@ -237,7 +240,7 @@ static int run(int argc, char **argv)
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
-	struct options options = { .repair = false };
+	struct check_options options = { .repair = false };
 	struct json_list list = { .n = 0 };
 	int opt, status = CLI_OK;
 
@@ -256,8 +259,7 @@ static int run(int argc, char **argv)
 	if (optind == argc)
 		return cli_usage(&verb_check);
 	for (; optind < argc; optind++)
-		status = worse(status,
-			       check_with_snapshots(argv[optind], &options, &list));
+		status = check_worse(status, check_any(argv[optind], &options, &list));
 	if (options.json)
 		cli_json_list_end(&list);
 	return status;
@@ -265,12 +267,14 @@ static int run(int argc, char **argv)
 
 const struct verb verb_check = {
 	.name = "check",
-	.synopsis = "check [--repair] [-v] [--json] POOL...",
-	.summary = "Check pools and their snapshots",
+	.synopsis = "check [--repair] [-v] [--json] POOL|STORE...",
+	.summary = "Check pools and their snapshots, or all of a store",
 	.help = "POOL is a pool or snapshot at a mount, or any file.  The bookkeeping of\n"
 		"each pool, and of its snapshots POOL@TAG at a mount, is checked.  A line\n"
 		"for each damaged structure, with its offset, and one for each pool:\n"
-		"good, repaired, damaged.\n\n"
+		"good, repaired, damaged.\n"
+		"Of a STORE, which must not be mounted, each pool is checked, and whether\n"
+		"the catalog says what is there; the next mount makes it right if not.\n\n"
 		"  --repair       repair what can be without losing what is in use\n"
 		"  -v, --verbose  also what does no harm, as what a killed program left\n"
 		"  --json         an array of objects instead\n\n"

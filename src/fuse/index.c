@@ -31,6 +31,9 @@
 /* node->queued, guarded by index->lock */
 #define QUEUED_NOW 1u
 #define QUEUED_LATER 2u
+/* Behind all that was told, also if it is to be read before: a name that was removed or
+ * renamed meanwhile is this file's by then. */
+#define QUEUED_AGAIN 0u
 
 enum job_kind {
 	JOB_PUT,    /* read the file of the node again */
@@ -42,7 +45,7 @@ enum job_kind {
 struct job {
 	STAILQ_ENTRY(job) link;
 	enum job_kind kind;
-	unsigned int queued; /* JOB_PUT: its bit in node->queued */
+	unsigned int queued; /* JOB_PUT: its bit in node->queued, if any */
 	uint64_t seq;        /* the order of being told */
 	uint64_t due_ns;
 	struct node *node;
@@ -567,7 +570,7 @@ void index_created(struct index *x, struct node *n)
 {
 	char path[NODE_PATH_LEN];
 
-	push(x, &x->now, put_job(x, n, QUEUED_NOW, 0));
+	push(x, &x->now, put_job(x, n, QUEUED_AGAIN, 0));
 	if (path_of(x, n, path))
 		push(x, &x->now, name_job(JOB_NOTE, "create", path, NULL));
 }
@@ -576,7 +579,7 @@ void index_snapshot(struct index *x, struct node *n)
 {
 	char path[NODE_PATH_LEN], pool[NODE_PATH_LEN];
 
-	push(x, &x->now, put_job(x, n, QUEUED_NOW, 0));
+	push(x, &x->now, put_job(x, n, QUEUED_AGAIN, 0));
 	if (!path_of(x, n, path))
 		return;
 	snprintf(pool, sizeof(pool), "%.*s", (int)strcspn(path, "@"), path);
@@ -599,19 +602,31 @@ void index_removed(struct index *x, const char *path)
 	push(x, &x->now, name_job(JOB_NOTE, "remove", path, NULL));
 }
 
-void index_renamed(struct index *x, const char *from, const char *to)
+/* Folders are not in the catalog. */
+static void put_again(struct index *x, struct node *n)
+{
+	if (!n->dir)
+		push(x, &x->now, put_job(x, n, QUEUED_AGAIN, 0));
+}
+
+void index_renamed(struct index *x, struct node *n, const char *from, const char *to)
 {
 	push(x, &x->now, name_job(JOB_RENAME, NULL, from, to));
 	push(x, &x->now, name_job(JOB_NOTE, "rename", from, to));
+	if (n != NULL)
+		put_again(x, n);
 }
 
 /* By a name that no file can have. */
-void index_exchanged(struct index *x, const char *a, const char *b)
+void index_exchanged(struct index *x, struct node *at_a, const char *a,
+		     struct node *at_b, const char *b)
 {
 	push(x, &x->now, name_job(JOB_RENAME, NULL, a, "/"));
 	push(x, &x->now, name_job(JOB_RENAME, NULL, b, a));
 	push(x, &x->now, name_job(JOB_RENAME, NULL, "/", b));
 	push(x, &x->now, name_job(JOB_NOTE, "exchange", a, b));
+	put_again(x, at_a);
+	put_again(x, at_b);
 }
 
 /* --- thread ----------------------------------------------------------------------- */

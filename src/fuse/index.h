@@ -31,9 +31,10 @@ void index_snapshot(struct index *x, struct node *n);
 void index_changed(struct index *x, struct node *n);
 void index_touched(struct index *x, struct node *n);
 void index_removed(struct index *x, const char *path);
-/* A pool, a snapshot, or a folder with all that is in it. */
-void index_renamed(struct index *x, const char *from, const char *to);
-void index_exchanged(struct index *x, const char *a, const char *b);
+/* A pool, a snapshot, or a folder with all that is in it; n may be NULL. */
+void index_renamed(struct index *x, struct node *n, const char *from, const char *to);
+void index_exchanged(struct index *x, struct node *at_a, const char *a,
+		     struct node *at_b, const char *b);
 
 /* As catalog_each_in() and catalog_each_root(), of a catalog that is up to
  * date (for the roots: with what the pool says now). */

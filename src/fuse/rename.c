@@ -412,29 +412,29 @@ static void note_snapshots(struct fmfs *f, const struct renaming *r)
 		name = strrchr(to, '/');
 		node_moved(&f->nodes, st.st_ino, r->newdir,
 			   name == NULL ? to : name + 1);
-		index_renamed(f->index, from, to);
+		index_renamed(f->index, NULL, from, to);
 	}
 }
 
 static void note_renamed(struct fmfs *f, const struct renaming *r)
 {
-	struct node *n;
+	struct node *n, *other;
 
-	if (r->flags & RENAME_EXCHANGE) {
-		node_moved(&f->nodes, r->st.st_ino, r->newdir, r->newname);
-		node_moved(&f->nodes, r->replaced.st_ino, r->dir, r->name);
-		index_exchanged(f->index, r->from, r->to);
-		return;
-	}
-	if (r->had_target && r->replaced.st_ino != r->st.st_ino)
+	if (!(r->flags & RENAME_EXCHANGE) && r->had_target &&
+	    r->replaced.st_ino != r->st.st_ino)
 		node_gone(&f->nodes, r->replaced.st_ino);
 	/* The kernel looked it up to rename it. */
 	n = node_enter(&f->nodes, r->newdir, r->newname, &r->st);
-	index_renamed(f->index, r->from, r->to);
-	if (n != NULL && !n->dir)
-		index_changed(f->index, n);
-	if (n != NULL)
-		node_forget(&f->nodes, n, 1);
+	if (n == NULL)
+		return;
+	if (!(r->flags & RENAME_EXCHANGE)) {
+		index_renamed(f->index, n, r->from, r->to);
+	} else if ((other = node_enter(&f->nodes, r->dir, r->name, &r->replaced)) !=
+		   NULL) {
+		index_exchanged(f->index, other, r->from, n, r->to);
+		node_forget(&f->nodes, other, 1);
+	}
+	node_forget(&f->nodes, n, 1);
 	note_snapshots(f, r);
 }
 

@@ -120,18 +120,28 @@ static int read_mark(struct store *s)
 	return 0;
 }
 
-bool store_has(const char *path)
+/* Is the folder that the first len bytes of the path name marked as a store? */
+static bool is_marked(const char *path, int len)
 {
-	const char *at = path;
 	char mark[PATH_MAX];
 	struct stat st;
 
-	while ((at = strstr(at, "/" STORE_POOLS "/")) != NULL) {
-		int len = snprintf(mark, sizeof(mark), "%.*s/" STORE_MARK,
-				   (int)(at - path), path);
+	return snprintf(mark, sizeof(mark), "%.*s/" STORE_MARK, len, path) <
+		       (int)sizeof(mark) &&
+	       lstat(mark, &st) == 0 && S_ISREG(st.st_mode);
+}
 
-		if (len < (int)sizeof(mark) && lstat(mark, &st) == 0 &&
-		    S_ISREG(st.st_mode))
+bool store_is(const char *path)
+{
+	return is_marked(path, (int)strlen(path));
+}
+
+bool store_has(const char *path)
+{
+	const char *at = path;
+
+	while ((at = strstr(at, "/" STORE_POOLS "/")) != NULL) {
+		if (is_marked(path, (int)(at - path)))
 			return true;
 		at++;
 	}
@@ -315,7 +325,8 @@ static int open_dir(struct store *s, const char *path)
 {
 	struct statvfs fs;
 
-	if (mkdir(path, 0700) < 0 && errno != EEXIST && errno != EROFS) {
+	if (!s->readonly && mkdir(path, 0700) < 0 && errno != EEXIST &&
+	    errno != EROFS) {
 		log_error("%s: cannot make the store: %s", path, strerror(errno));
 		return -errno;
 	}
@@ -368,11 +379,13 @@ static int open_parts(struct store *s, unsigned int wait_ms)
 	return rc;
 }
 
-int store_open(struct store *s, const char *path, unsigned int wait_ms)
+static int open_store(struct store *s, const char *path, bool readonly,
+		      unsigned int wait_ms)
 {
 	int rc;
 
 	*s = (struct store){
+		.readonly = readonly,
 		.dirfd = -1,
 		.pools_fd = -1,
 		.tmp_fd = -1,
@@ -387,6 +400,16 @@ int store_open(struct store *s, const char *path, unsigned int wait_ms)
 	}
 	s->stacked = is_stacked(s->pools_fd);
 	return 0;
+}
+
+int store_open(struct store *s, const char *path, unsigned int wait_ms)
+{
+	return open_store(s, path, false, wait_ms);
+}
+
+int store_open_readonly(struct store *s, const char *path)
+{
+	return open_store(s, path, true, 0);
 }
 
 void store_close(struct store *s)

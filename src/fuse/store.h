@@ -36,8 +36,15 @@ struct store {
  * version), ...
  */
 int store_open(struct store *s, const char *path, unsigned int wait_ms);
+/*
+ * The same of a store that is there, to look at it: nothing is made or changed.  As when it
+ * is mounted read-only, it cannot be mounted otherwise meanwhile.
+ */
+int store_open_readonly(struct store *s, const char *path);
 void store_close(struct store *s);
 
+/* Whether the path is a store's. */
+bool store_is(const char *path);
 /* Whether the file at the path, which is absolute and without symbolic links, is one
  * of a store's pools/. */
 bool store_has(const char *path);

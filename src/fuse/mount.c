@@ -472,7 +472,8 @@ static int find_mountpoint(struct mounting *m)
 		close(fd);
 	else if (err == 0 && errno != EACCES)
 		err = errno;
-	if (err == ENOTCONN)
+	/* ECONNABORTED: it is just dying. */
+	if (err == ENOTCONN || err == ECONNABORTED)
 		return take_place(m);
 	if (err != 0)
 		log_error("%s: %s", m->opt.mountpoint, strerror(err));

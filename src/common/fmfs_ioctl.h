@@ -61,9 +61,31 @@ struct fmfs_roots {		/* FMFS_IOC_ROOTS: a pool; the catalog is brought
 	struct fmfs_root_rec root[FMFS_ROOTS_MAX];
 };
 
+/*
+ * FMFS_IOC_CLONE: a pool or a snapshot, which the caller may read.  Makes a pool that can
+ * be written to of it, as it is at one moment; see src/fuse/restore.h for who may, and for
+ * the errors.  On the disk when it returns.
+ */
+struct fmfs_clone {
+	uint64_t folder;	/* inode number of the one to make it in; the caller has
+				 * that open meanwhile */
+	uint32_t mode;		/* 0777 at most; the caller's umask has been applied */
+	uint32_t reserved;	/* 0 */
+	char name[FMFS_NAME_LEN];	/* in the folder */
+};
+
+/*
+ * FMFS_IOC_ROLLBACK: a snapshot, POOL@TAG, which the caller may read.  POOL becomes what
+ * it holds: src/fuse/restore.h.  On the disk when it returns.  The kernel may believe till
+ * POOL is opened next, or for the entry timeout of the mount, that the old file is there,
+ * if a program has that open; so open POOL afterwards.
+ */
+
 #define FMFS_IOC_INFO _IOR('f', 0x60, struct fmfs_info)
 #define FMFS_IOC_LIST _IOWR('f', 0x61, struct fmfs_list)
 #define FMFS_IOC_ROOTS _IOWR('f', 0x62, struct fmfs_roots)
+#define FMFS_IOC_CLONE _IOW('f', 0x64, struct fmfs_clone)
+#define FMFS_IOC_ROLLBACK _IO('f', 0x65)
 
 /* Whether the file is on FUSE, which its daemon is asked: 1, 0 or -errno. */
 int fmfs_is_fuse(int fd);

@@ -12,6 +12,7 @@
 #include "common/fmfs_ioctl.h"
 #include "fuse/control.h"
 #include "fuse/fmfs.h"
+#include "fuse/restore.h"
 
 static void copy_name(char *to, size_t size, const char *from)
 {
@@ -120,6 +121,26 @@ static void reply_roots(fuse_req_t req, struct node *n, const void *in, size_t i
 	reply_page(req, rc, l, sizeof(*l));
 }
 
+static void reply_done(fuse_req_t req, int rc)
+{
+	if (rc < 0)
+		fuse_reply_err(req, -rc);
+	else
+		fuse_reply_ioctl(req, 0, NULL, 0);
+}
+
+static void reply_clone(fuse_req_t req, struct node *n, const void *in, size_t in_len)
+{
+	struct fmfs_clone to;
+
+	if (in_len < sizeof(to)) {
+		fuse_reply_err(req, EINVAL);
+		return;
+	}
+	memcpy(&to, in, sizeof(to));
+	reply_done(req, restore_clone(req, n, &to));
+}
+
 void fmfs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
 		struct fuse_file_info *fi, unsigned int flags, const void *in,
 		size_t in_len, size_t out_max)
@@ -137,6 +158,10 @@ void fmfs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
 		reply_list(req, in, in_len, out_max);
 	else if (cmd == FMFS_IOC_ROOTS && !n->dir)
 		reply_roots(req, n, in, in_len, out_max);
+	else if (cmd == FMFS_IOC_CLONE && !n->dir)
+		reply_clone(req, n, in, in_len);
+	else if (cmd == FMFS_IOC_ROLLBACK && !n->dir)
+		reply_done(req, restore_rollback(req, n));
 	else
 		fuse_reply_err(req, ENOTTY);
 }

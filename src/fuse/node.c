@@ -71,6 +71,7 @@ static struct node *make(struct node_table *t, uint64_t id, const struct stat *s
 	n->ino = st->st_ino;
 	n->dir = S_ISDIR(st->st_mode);
 	n->fd = -1;
+	n->old_fd = -1;
 	if (t->nnodes >= t->nbuckets)
 		grow(t);
 	b = bucket_of(t, id);
@@ -149,6 +150,8 @@ void node_table_destroy(struct node_table *t)
 			next = n->next;
 			if (n->nopen > 0)
 				close(n->fd);
+			if (n->old_fd >= 0)
+				close(n->old_fd);
 			pthread_mutex_destroy(&n->lock);
 			free(n->name);
 			free(n);
@@ -180,9 +183,10 @@ struct node *node_enter(struct node_table *t, struct node *parent, const char *n
 	n = find(t, id);
 	if (n == NULL)
 		n = make(t, id, st);
-	else if (n->gone)
+	else if (n->gone && n->old_fd < 0)
 		n->generation++; /* the number was used again */
-	if (n != NULL && !place(t, n, parent, name)) {
+	/* `st` may be from just before a file was replaced. */
+	if (n != NULL && n->old_fd < 0 && !place(t, n, parent, name)) {
 		/* A new one has neither parent nor name yet. */
 		if (n->parent == NULL) {
 			n->parent = parent;
@@ -197,12 +201,23 @@ struct node *node_enter(struct node_table *t, struct node *parent, const char *n
 	return n;
 }
 
+/* Let go of the lock, and of the node if nobody uses it.  Closing a large file that has
+ * no name any more may take long. */
+static void unlock_and_drop(struct node_table *t, struct node *n)
+{
+	int old_fd = n->nlookup == 0 && n->nref == 0 ? n->old_fd : -1;
+
+	drop_if_unused(t, n);
+	pthread_mutex_unlock(&t->lock);
+	if (old_fd >= 0)
+		close(old_fd);
+}
+
 void node_forget(struct node_table *t, struct node *n, uint64_t nlookup)
 {
 	pthread_mutex_lock(&t->lock);
 	n->nlookup -= nlookup < n->nlookup ? nlookup : n->nlookup;
-	drop_if_unused(t, n);
-	pthread_mutex_unlock(&t->lock);
+	unlock_and_drop(t, n);
 }
 
 void node_ref(struct node_table *t, struct node *n)
@@ -216,8 +231,7 @@ void node_unref(struct node_table *t, struct node *n)
 {
 	pthread_mutex_lock(&t->lock);
 	n->nref--;
-	drop_if_unused(t, n);
-	pthread_mutex_unlock(&t->lock);
+	unlock_and_drop(t, n);
 }
 
 void node_moved(struct node_table *t, ino_t ino, struct node *parent, const char *name)
@@ -242,6 +256,62 @@ void node_gone(struct node_table *t, ino_t ino)
 	if (n != NULL)
 		n->gone = true;
 	pthread_mutex_unlock(&t->lock);
+}
+
+uint64_t node_replaced(struct node_table *t, ino_t ino, int fd)
+{
+	uint64_t id = 0;
+	struct node *n;
+
+	pthread_mutex_lock(&t->lock);
+	n = find(t, id_of(ino));
+	if (n != NULL) {
+		n->gone = true;
+		n->old_fd = fd;
+		id = n->id;
+	}
+	pthread_mutex_unlock(&t->lock);
+	if (id == 0)
+		close(fd);
+	return id;
+}
+
+static bool is_replaced(struct node_table *t, struct node *n)
+{
+	bool is;
+
+	pthread_mutex_lock(&t->lock);
+	is = n->old_fd >= 0;
+	pthread_mutex_unlock(&t->lock);
+	return is;
+}
+
+struct node *node_find_folder(struct node_table *t, ino_t ino)
+{
+	struct node *n;
+
+	pthread_mutex_lock(&t->lock);
+	n = ino == t->root->ino ? t->root : find(t, id_of(ino));
+	if (n != NULL && (!n->dir || n->gone))
+		n = NULL;
+	if (n != NULL)
+		n->nref++;
+	pthread_mutex_unlock(&t->lock);
+	return n;
+}
+
+struct node *node_folder(struct node_table *t, struct node *n, char name[NAME_MAX + 1])
+{
+	struct node *folder = NULL;
+
+	pthread_mutex_lock(&t->lock);
+	if (!n->gone && n->parent != NULL) {
+		folder = n->parent;
+		folder->nref++;
+		snprintf(name, NAME_MAX + 1, "%s", n->name);
+	}
+	pthread_mutex_unlock(&t->lock);
+	return folder;
 }
 
 /* --- paths ------------------------------------------------------------ */
@@ -344,6 +414,8 @@ int node_stat(struct node_table *t, struct node *n, struct stat *st)
 		return rc;
 	}
 	pthread_mutex_unlock(&n->lock);
+	if (is_replaced(t, n))
+		return -ESTALE;
 	rc = -ESTALE;
 	for (int i = 0; i < NTRIES && (rc == -ESTALE || rc == -ENOENT); i++) {
 		rc = node_path(t, n, path);
@@ -386,6 +458,8 @@ int node_open(struct node_table *t, struct node *n, int flags)
 {
 	int fd;
 
+	if (is_replaced(t, n))
+		return -ESTALE;
 	pthread_mutex_lock(&n->lock);
 	if (n->nopen > 0) {
 		fd = fd_reopen(n->fd, flags);
@@ -437,6 +511,8 @@ int node_hold(struct node_table *t, struct node *n, bool write)
 {
 	int rc = 0;
 
+	if (is_replaced(t, n))
+		return -ESTALE;
 	pthread_mutex_lock(&n->lock);
 	if (n->nopen == 0)
 		rc = open_first(t, n, write);

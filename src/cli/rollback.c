@@ -36,15 +36,6 @@ static int explain(const char *pool, int err)
 	}
 }
 
-/* The kernel looks up the name when it is opened. */
-static void look_again(const char *pool)
-{
-	int fd = open(pool, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-
-	if (fd >= 0)
-		close(fd);
-}
-
 /* Where the last '@' is, in the name of the file itself. */
 static char *find_tag(const char *snapshot)
 {
@@ -68,7 +59,6 @@ static int roll_back(const char *snapshot, int fd)
 	} else {
 		*at = '\0';
 		ret = fmfs_ask(fd, FMFS_IOC_ROLLBACK, NULL);
-		look_again(pool);
 		status = ret == 0 ? CLI_OK : explain(pool, ret);
 	}
 	free(pool);

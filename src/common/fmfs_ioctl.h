@@ -76,9 +76,7 @@ struct fmfs_clone {
 
 /*
  * FMFS_IOC_ROLLBACK: a snapshot, POOL@TAG, which the caller may read.  POOL becomes what
- * it holds: src/fuse/restore.h.  On the disk when it returns.  The kernel may believe till
- * POOL is opened next, or for the entry timeout of the mount, that the old file is there,
- * if a program has that open; so open POOL afterwards.
+ * it holds: src/fuse/restore.h.  On the disk when it returns.
  */
 
 #define FMFS_IOC_INFO _IOR('f', 0x60, struct fmfs_info)

@@ -121,24 +121,19 @@ static void reply_roots(fuse_req_t req, struct node *n, const void *in, size_t i
 	reply_page(req, rc, l, sizeof(*l));
 }
 
-static void reply_done(fuse_req_t req, int rc)
+static void reply_clone(fuse_req_t req, struct node *n, const void *in, size_t in_len)
 {
+	struct fmfs_clone to;
+	int rc = -EINVAL;
+
+	if (in_len >= sizeof(to)) {
+		memcpy(&to, in, sizeof(to));
+		rc = restore_clone(req, n, &to);
+	}
 	if (rc < 0)
 		fuse_reply_err(req, -rc);
 	else
 		fuse_reply_ioctl(req, 0, NULL, 0);
-}
-
-static void reply_clone(fuse_req_t req, struct node *n, const void *in, size_t in_len)
-{
-	struct fmfs_clone to;
-
-	if (in_len < sizeof(to)) {
-		fuse_reply_err(req, EINVAL);
-		return;
-	}
-	memcpy(&to, in, sizeof(to));
-	reply_done(req, restore_clone(req, n, &to));
 }
 
 void fmfs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
@@ -161,7 +156,7 @@ void fmfs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
 	else if (cmd == FMFS_IOC_CLONE && !n->dir)
 		reply_clone(req, n, in, in_len);
 	else if (cmd == FMFS_IOC_ROLLBACK && !n->dir)
-		reply_done(req, restore_rollback(req, n));
+		restore_rollback(req, n);
 	else
 		fuse_reply_err(req, ENOTTY);
 }

@@ -393,22 +393,32 @@ static int roll_back(struct rollback *r)
 	return rc;
 }
 
-int restore_rollback(fuse_req_t req, struct node *n)
+static int find_and_roll_back(struct rollback *r)
+{
+	int rc;
+
+	r->from = open_source(r->req, r->snapshot, &r->st);
+	if (r->from < 0)
+		return r->from;
+	rc = roll_back(r);
+	close(r->from);
+	return rc;
+}
+
+void restore_rollback(fuse_req_t req, struct node *n)
 {
 	struct rollback r = { .req = req, .snapshot = n };
 	struct fmfs *f = fmfs_of(req);
-	int rc;
+	int rc = f->readonly ? -EROFS : find_pool(&r);
 
-	if (f->readonly)
-		return -EROFS;
-	rc = find_pool(&r);
-	if (rc < 0)
-		return rc;
-	r.from = rc = open_source(req, n, &r.st);
-	if (r.from >= 0) {
-		rc = roll_back(&r);
-		close(r.from);
+	if (rc < 0) {
+		fuse_reply_err(req, -rc);
+		return;
 	}
+	rc = find_and_roll_back(&r);
+	if (rc < 0)
+		fuse_reply_err(req, -rc);
+	else
+		notify_then_reply(req, r.at.folder->id, r.at.name);
 	node_unref(&f->nodes, r.at.folder);
-	return rc;
 }

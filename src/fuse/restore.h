@@ -46,7 +46,9 @@ int restore_clone(fuse_req_t req, struct node *n, const struct fmfs_clone *to);
  *
  * -EINVAL: the node's file is no snapshot.  -EAGAIN: POOL was removed, made or replaced
  * meanwhile.
+ *
+ * Answers the ioctl, when the kernel knows that the name leads to another file.
  */
-int restore_rollback(fuse_req_t req, struct node *n);
+void restore_rollback(fuse_req_t req, struct node *n);
 
 #endif

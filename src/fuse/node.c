@@ -276,16 +276,6 @@ uint64_t node_replaced(struct node_table *t, ino_t ino, int fd)
 	return id;
 }
 
-static bool is_replaced(struct node_table *t, struct node *n)
-{
-	bool is;
-
-	pthread_mutex_lock(&t->lock);
-	is = n->old_fd >= 0;
-	pthread_mutex_unlock(&t->lock);
-	return is;
-}
-
 struct node *node_find_folder(struct node_table *t, ino_t ino)
 {
 	struct node *n;
@@ -402,10 +392,25 @@ static int check_is(const struct node *n, const struct node_table *t,
 		       : -ESTALE;
 }
 
+/* The way to a file that is not open: its path, or if it was replaced, the descriptor,
+ * which stays while we have the node; else that is -1. */
+static int find_way(struct node_table *t, struct node *n, char path[NODE_PATH_LEN],
+		    int *old_fd)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&t->lock);
+	*old_fd = n->old_fd;
+	if (n->old_fd < 0)
+		rc = build_path(t, n, NULL, path);
+	pthread_mutex_unlock(&t->lock);
+	return rc;
+}
+
 int node_stat(struct node_table *t, struct node *n, struct stat *st)
 {
 	char path[NODE_PATH_LEN];
-	int rc;
+	int rc, old_fd;
 
 	pthread_mutex_lock(&n->lock);
 	if (n->nopen > 0) {
@@ -414,13 +419,13 @@ int node_stat(struct node_table *t, struct node *n, struct stat *st)
 		return rc;
 	}
 	pthread_mutex_unlock(&n->lock);
-	if (is_replaced(t, n))
-		return -ESTALE;
 	rc = -ESTALE;
 	for (int i = 0; i < NTRIES && (rc == -ESTALE || rc == -ENOENT); i++) {
-		rc = node_path(t, n, path);
+		rc = find_way(t, n, path, &old_fd);
 		if (rc < 0)
 			return rc;
+		if (old_fd >= 0)
+			return fstat(old_fd, st) < 0 ? -errno : 0;
 		rc = fstatat(t->store->pools_fd, path, st, AT_SYMLINK_NOFOLLOW) < 0
 			     ? -errno
 			     : check_is(n, t, st);
@@ -434,14 +439,16 @@ static int open_by_name(struct node_table *t, struct node *n, int flags)
 	char path[NODE_PATH_LEN];
 	int rc = -ESTALE;
 	struct stat st;
-	int fd;
+	int fd, old_fd;
 
-	flags |= O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK;
+	flags |= O_CLOEXEC | O_NONBLOCK;
 	for (int i = 0; i < NTRIES && (rc == -ESTALE || rc == -ENOENT); i++) {
-		rc = node_path(t, n, path);
+		rc = find_way(t, n, path, &old_fd);
 		if (rc < 0)
 			return rc;
-		fd = openat(t->store->pools_fd, path, flags);
+		if (old_fd >= 0)
+			return fd_reopen(old_fd, flags);
+		fd = openat(t->store->pools_fd, path, flags | O_NOFOLLOW);
 		if (fd < 0) {
 			rc = -errno;
 			continue;
@@ -458,8 +465,6 @@ int node_open(struct node_table *t, struct node *n, int flags)
 {
 	int fd;
 
-	if (is_replaced(t, n))
-		return -ESTALE;
 	pthread_mutex_lock(&n->lock);
 	if (n->nopen > 0) {
 		fd = fd_reopen(n->fd, flags);
@@ -511,8 +516,6 @@ int node_hold(struct node_table *t, struct node *n, bool write)
 {
 	int rc = 0;
 
-	if (is_replaced(t, n))
-		return -ESTALE;
 	pthread_mutex_lock(&n->lock);
 	if (n->nopen == 0)
 		rc = open_first(t, n, write);

@@ -79,12 +79,10 @@ void node_gone(struct node_table *t, ino_t ino);
 
 /*
  * Another file has been put in the place of the one of this inode number, and the kernel
- * does not know.  `fd` is the old one's; it is closed when the kernel has forgotten the
- * node, or now if it has none: so the number is not used again meanwhile, and if the
- * writer's lock is on it, no program that opened the old file before can become its
- * writer.  Who opens it by the name that the kernel still believes in gets -ESTALE, on
- * which the kernel looks the name up again.  Those who have it open keep it.  Returns the
- * node's number, 0: there is none.
+ * does not know yet.  `fd` is the old one's, for reading and writing.  It is closed when
+ * the kernel has forgotten the node, or now if it has none: so till then who found the old
+ * file by its name gets that, its number is not used again, and if the writer's lock is
+ * on `fd`, nobody becomes its writer.  Returns the node's number, 0: there is none.
  */
 uint64_t node_replaced(struct node_table *t, ino_t ino, int fd);
 

@@ -366,11 +366,10 @@ static int replace(struct rollback *r)
 	rc = fill_new(r, new);
 	if (rc == 0)
 		rc = put_in_place(r, tmp);
-	/* The new file if that failed, and if not the old one. */
-	if (rc < 0 || r->old >= 0)
-		unlinkat(f->store.tmp_fd, tmp, 0);
 	if (rc == 0 && r->old >= 0)
 		let_go_of_old(r);
+	/* The new file if that failed, and if not the old one, if there was one. */
+	unlinkat(f->store.tmp_fd, tmp, 0);
 	if (rc == 0)
 		rc = tell(f, &r->at, new, "rollback", r->snapshot);
 	close(new);

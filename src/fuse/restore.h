@@ -34,9 +34,8 @@ int restore_clone(fuse_req_t req, struct node *n, const struct fmfs_clone *to);
  * Put a file that is as the node's, a snapshot POOL@TAG, in the place of POOL, in one step.
  * It has the owner, group, mode and extended attributes (user.*, trusted.*) of POOL.  Who
  * has the old file open, for reading, keeps it as it was.  A program that has it open
- * for writing is not disturbed: -EBUSY; nor does one become its writer from then on: it
- * gets EBUSY as long as this lasts, and after it the new file, or if it had opened the old
- * one already, EBUSY.
+ * for writing is not disturbed: -EBUSY.  Nor does one become its writer meanwhile, nor
+ * after if it opened the old file before: it gets EBUSY.
  *
  * If there is no POOL any more it is made, with the owner, group and mode of the snapshot.
  *

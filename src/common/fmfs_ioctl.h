@@ -26,13 +26,16 @@ struct fmfs_info {		/* FMFS_IOC_INFO: any file of the mount */
 };
 #define FMFS_ABI 1u
 
+/* The caller may not read the file; nor is he told its UUID, age and number of roots. */
+#define FMFS_KIND_UNKNOWN UINT32_MAX
+
 struct fmfs_pool_rec {
 	char name[FMFS_NAME_LEN];
 	char parent[FMFS_NAME_LEN];	/* snapshots; else "" */
 	uint8_t uuid[16];
 	uint64_t created_ns;	/* nanoseconds since 1970 UTC */
 	uint64_t nroots;
-	uint32_t kind;		/* enum catalog_kind */
+	uint32_t kind;		/* enum catalog_kind, or FMFS_KIND_UNKNOWN */
 	uint32_t reserved;
 };
 
@@ -62,8 +65,8 @@ struct fmfs_roots {		/* FMFS_IOC_ROOTS: a pool; the catalog is brought
 };
 
 /*
- * FMFS_IOC_CLONE: a pool or a snapshot, which the caller may read.  Makes a pool that can
- * be written to of it, as it is at one moment; see src/fuse/restore.h for who may, and for
+ * FMFS_IOC_CLONE: a pool or a snapshot, open for reading.  Makes a pool that can be written
+ * to of it, as it is at one moment; see src/fuse/restore.h for who may, and for
  * the errors.  On the disk when it returns.
  */
 struct fmfs_clone {
@@ -75,8 +78,8 @@ struct fmfs_clone {
 };
 
 /*
- * FMFS_IOC_ROLLBACK: a snapshot, POOL@TAG, which the caller may read.  POOL becomes what
- * it holds: src/fuse/restore.h.  On the disk when it returns.
+ * FMFS_IOC_ROLLBACK: a snapshot, POOL@TAG, open for reading.  POOL becomes what it
+ * holds: src/fuse/restore.h.  On the disk when it returns.
  */
 
 #define FMFS_IOC_INFO _IOR('f', 0x60, struct fmfs_info)

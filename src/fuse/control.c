@@ -3,6 +3,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,9 @@
 
 #include "catalog/catalog.h"
 #include "common/fmfs_ioctl.h"
+#include "fuse/caller.h"
 #include "fuse/control.h"
+#include "fuse/file.h"
 #include "fuse/fmfs.h"
 #include "fuse/restore.h"
 
@@ -41,13 +44,31 @@ static void reply_info(fuse_req_t req, size_t out_max)
 	fuse_reply_ioctl(req, 0, &info, sizeof(info));
 }
 
+struct listing {
+	fuse_req_t req;
+	struct fmfs_list *page;
+};
+
+static bool may_read(fuse_req_t req, const char *path)
+{
+	struct stat st;
+
+	return fstatat(fmfs_of(req)->store.pools_fd, path, &st, AT_SYMLINK_NOFOLLOW) ==
+		       0 &&
+	       caller_may(req, &st, 04);
+}
+
 static int add_pool(const struct catalog_pool *pool, void *arg)
 {
-	struct fmfs_list *l = arg;
+	struct listing *listing = arg;
+	struct fmfs_list *l = listing->page;
 	struct fmfs_pool_rec *r = &l->pool[l->n];
 
 	copy_name(r->name, sizeof(r->name), pool->name);
 	copy_name(r->parent, sizeof(r->parent), pool->parent);
+	r->kind = FMFS_KIND_UNKNOWN;
+	if (!may_read(listing->req, pool->name))
+		return ++l->n == FMFS_LIST_MAX;
 	memcpy(r->uuid, pool->uuid, sizeof(r->uuid));
 	r->created_ns = pool->created_ns;
 	r->nroots = pool->nroots;
@@ -81,14 +102,16 @@ static void reply_page(fuse_req_t req, int rc, void *page, size_t len)
 
 static void reply_list(fuse_req_t req, const void *in, size_t in_len, size_t out_max)
 {
+	struct listing listing = { .req = req };
 	struct fmfs_list *l;
 	int rc;
 
 	l = new_page(req, sizeof(*l), in_len, out_max);
 	if (l == NULL)
 		return;
+	listing.page = l;
 	memcpy(l->after, in, sizeof(l->after) - 1);
-	rc = index_each_pool(fmfs_of(req)->index, l->after, add_pool, l);
+	rc = index_each_pool(fmfs_of(req)->index, l->after, add_pool, &listing);
 	reply_page(req, rc, l, sizeof(*l));
 }
 
@@ -143,7 +166,6 @@ void fmfs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
 	struct node *n = fmfs_node(req, ino);
 
 	(void)arg;
-	(void)fi;
 	(void)flags;
 	if (n == NULL)
 		fuse_reply_err(req, ESTALE);
@@ -151,11 +173,15 @@ void fmfs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
 		reply_info(req, out_max);
 	else if (cmd == FMFS_IOC_LIST && n->dir)
 		reply_list(req, in, in_len, out_max);
-	else if (cmd == FMFS_IOC_ROOTS && !n->dir)
+	else if (n->dir)
+		fuse_reply_err(req, ENOTTY);
+	else if (!file_reads(fi))
+		fuse_reply_err(req, EBADF); /* all that follows reads it */
+	else if (cmd == FMFS_IOC_ROOTS)
 		reply_roots(req, n, in, in_len, out_max);
-	else if (cmd == FMFS_IOC_CLONE && !n->dir)
+	else if (cmd == FMFS_IOC_CLONE)
 		reply_clone(req, n, in, in_len);
-	else if (cmd == FMFS_IOC_ROLLBACK && !n->dir)
+	else if (cmd == FMFS_IOC_ROLLBACK)
 		restore_rollback(req, n);
 	else
 		fuse_reply_err(req, ENOTTY);

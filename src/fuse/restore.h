@@ -23,9 +23,9 @@ struct fmfs_clone;
 struct node;
 
 /*
- * Make a pool of the node's file, a snapshot or a pool.  It belongs to the caller, as any
- * file that he makes in that folder.  He needs to be allowed to read the one and write to
- * the other (-EACCES).  -EINVAL: no name; -EPERM: one with '@'; -EEXIST.  Of a pool that a
+ * Make a pool of the node's file, a snapshot or a pool, which the caller has open for
+ * reading.  It belongs to him, as any file that he makes in that folder, which he needs to
+ * be allowed to (-EACCES).  -EINVAL: no name; -EPERM: one with '@'; -EEXIST.  Of a pool that a
  * program has open for writing, see snapshot.h: -EBUSY, -EAGAIN.
  */
 int restore_clone(fuse_req_t req, struct node *n, const struct fmfs_clone *to);
@@ -39,8 +39,8 @@ int restore_clone(fuse_req_t req, struct node *n, const struct fmfs_clone *to);
  *
  * If there is no POOL any more it is made, with the owner, group and mode of the snapshot.
  *
- * The caller may read the snapshot, write to the pool, and make names in the folder
- * (-EACCES); in a sticky folder he owns the pool or the folder (-EPERM).  If there is no
+ * The caller has the snapshot open for reading, may write to the pool, and make names in
+ * the folder (-EACCES); in a sticky folder he owns the pool or the folder (-EPERM).  If there is no
  * pool, he owns the snapshot, or its mode lets him read and write it.
  *
  * -EINVAL: the node's file is no snapshot.  -EAGAIN: POOL was removed, made or replaced

@@ -438,7 +438,7 @@ static int do_ask_clone_wronly(void)
 }
 
 /* OTHER is all of the name. */
-static int do_ask_clone_path_name(void)
+static int do_ask_clone_name(void)
 {
 	struct fmfs_clone to = { .mode = 0600 };
 	int fd = open_for(O_RDONLY);
@@ -503,7 +503,7 @@ static const struct {
 	ATTEMPT(lease),		 ATTEMPT(ask_roots),
 	ATTEMPT(ask_roots_wronly), ATTEMPT(ask_roots_path),
 	ATTEMPT(ask_rollback),	 ATTEMPT(ask_clone),
-	ATTEMPT(ask_clone_wronly), ATTEMPT(ask_clone_path_name),
+	ATTEMPT(ask_clone_wronly), ATTEMPT(ask_clone_name),
 	ATTEMPT(ask_clone_nowhere), ATTEMPT(ask_clone_in_file),
 };
 

@@ -31,8 +31,8 @@ struct verb {
 	int (*run)(int argc, char **argv);
 };
 
-extern const struct verb verb_check, verb_create, verb_info, verb_ls, verb_mount,
-	verb_roots, verb_snapshot, verb_stat, verb_umount;
+extern const struct verb verb_check, verb_clone, verb_create, verb_info, verb_ls,
+	verb_mount, verb_rollback, verb_roots, verb_snapshot, verb_stat, verb_umount;
 
 /* --- messages ------------------------------------------------------------ */
 

@@ -26,13 +26,16 @@ struct fmfs_info {		/* FMFS_IOC_INFO: any file of the mount */
 };
 #define FMFS_ABI 1u
 
+/* The caller may not read the file; nor is he told its UUID, age and number of roots. */
+#define FMFS_KIND_UNKNOWN UINT32_MAX
+
 struct fmfs_pool_rec {
 	char name[FMFS_NAME_LEN];	/* in the folder */
 	char parent[FMFS_NAME_LEN];	/* snapshots; else "" */
 	uint8_t uuid[16];
 	uint64_t created_ns;	/* nanoseconds since 1970 UTC */
 	uint64_t nroots;
-	uint32_t kind;		/* enum catalog_kind */
+	uint32_t kind;		/* enum catalog_kind, or FMFS_KIND_UNKNOWN */
 	uint32_t reserved;
 };
 
@@ -61,9 +64,29 @@ struct fmfs_roots {		/* FMFS_IOC_ROOTS: a pool; the catalog is brought
 	struct fmfs_root_rec root[FMFS_ROOTS_MAX];
 };
 
+/*
+ * FMFS_IOC_CLONE: a pool or a snapshot, open for reading.  Makes a pool that can be written
+ * to of it, as it is at one moment; see src/fuse/restore.h for who may, and for
+ * the errors.  On the disk when it returns.
+ */
+struct fmfs_clone {
+	uint64_t folder;	/* inode number of the one to make it in; the caller has
+				 * that open meanwhile */
+	uint32_t mode;		/* 0777 at most; the caller's umask has been applied */
+	uint32_t reserved;	/* 0 */
+	char name[FMFS_NAME_LEN];	/* in the folder */
+};
+
+/*
+ * FMFS_IOC_ROLLBACK: a snapshot, POOL@TAG, open for reading.  POOL becomes what it
+ * holds: src/fuse/restore.h.  On the disk when it returns.
+ */
+
 #define FMFS_IOC_INFO _IOR('f', 0x60, struct fmfs_info)
 #define FMFS_IOC_LIST _IOWR('f', 0x61, struct fmfs_list)
 #define FMFS_IOC_ROOTS _IOWR('f', 0x62, struct fmfs_roots)
+#define FMFS_IOC_CLONE _IOW('f', 0x64, struct fmfs_clone)
+#define FMFS_IOC_ROLLBACK _IO('f', 0x65)
 
 /* Whether the file is on FUSE, which its daemon is asked: 1, 0 or -errno. */
 int fmfs_is_fuse(int fd);

@@ -3,6 +3,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,8 +11,11 @@
 
 #include "catalog/catalog.h"
 #include "common/fmfs_ioctl.h"
+#include "fuse/caller.h"
 #include "fuse/control.h"
+#include "fuse/file.h"
 #include "fuse/fmfs.h"
+#include "fuse/restore.h"
 
 static void copy_name(char *to, size_t size, const char *from)
 {
@@ -48,13 +52,31 @@ static const char *base_of(const char *path)
 	return slash == NULL ? path : slash + 1;
 }
 
+struct listing {
+	fuse_req_t req;
+	struct fmfs_list *page;
+};
+
+static bool may_read(fuse_req_t req, const char *path)
+{
+	struct stat st;
+
+	return fstatat(fmfs_of(req)->store.pools_fd, path, &st, AT_SYMLINK_NOFOLLOW) ==
+		       0 &&
+	       caller_may(req, &st, 04);
+}
+
 static int add_pool(const struct catalog_pool *pool, void *arg)
 {
-	struct fmfs_list *l = arg;
+	struct listing *listing = arg;
+	struct fmfs_list *l = listing->page;
 	struct fmfs_pool_rec *r = &l->pool[l->n];
 
 	copy_name(r->name, sizeof(r->name), base_of(pool->name));
 	copy_name(r->parent, sizeof(r->parent), base_of(pool->parent));
+	r->kind = FMFS_KIND_UNKNOWN;
+	if (!may_read(listing->req, pool->name))
+		return ++l->n == FMFS_LIST_MAX;
 	memcpy(r->uuid, pool->uuid, sizeof(r->uuid));
 	r->created_ns = pool->created_ns;
 	r->nroots = pool->nroots;
@@ -89,14 +111,16 @@ static void reply_page(fuse_req_t req, int rc, void *page, size_t len)
 static void reply_list(fuse_req_t req, struct node *n, const void *in, size_t in_len,
 		       size_t out_max)
 {
+	struct listing listing = { .req = req };
 	struct fmfs_list *l;
 	int rc;
 
 	l = new_page(req, sizeof(*l), in_len, out_max);
 	if (l == NULL)
 		return;
+	listing.page = l;
 	memcpy(l->after, in, sizeof(l->after) - 1);
-	rc = index_each_pool(fmfs_of(req)->index, n, l->after, add_pool, l);
+	rc = index_each_pool(fmfs_of(req)->index, n, l->after, add_pool, &listing);
 	reply_page(req, rc, l, sizeof(*l));
 }
 
@@ -129,6 +153,21 @@ static void reply_roots(fuse_req_t req, struct node *n, const void *in, size_t i
 	reply_page(req, rc, l, sizeof(*l));
 }
 
+static void reply_clone(fuse_req_t req, struct node *n, const void *in, size_t in_len)
+{
+	struct fmfs_clone to;
+	int rc = -EINVAL;
+
+	if (in_len >= sizeof(to)) {
+		memcpy(&to, in, sizeof(to));
+		rc = restore_clone(req, n, &to);
+	}
+	if (rc < 0)
+		fuse_reply_err(req, -rc);
+	else
+		fuse_reply_ioctl(req, 0, NULL, 0);
+}
+
 void fmfs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
 		struct fuse_file_info *fi, unsigned int flags, const void *in,
 		size_t in_len, size_t out_max)
@@ -136,7 +175,6 @@ void fmfs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
 	struct node *n = fmfs_node(req, ino);
 
 	(void)arg;
-	(void)fi;
 	(void)flags;
 	if (n == NULL)
 		fuse_reply_err(req, ESTALE);
@@ -144,8 +182,16 @@ void fmfs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
 		reply_info(req, out_max);
 	else if (cmd == FMFS_IOC_LIST && n->dir)
 		reply_list(req, n, in, in_len, out_max);
-	else if (cmd == FMFS_IOC_ROOTS && !n->dir)
+	else if (n->dir)
+		fuse_reply_err(req, ENOTTY);
+	else if (!file_reads(fi))
+		fuse_reply_err(req, EBADF); /* all that follows reads it */
+	else if (cmd == FMFS_IOC_ROOTS)
 		reply_roots(req, n, in, in_len, out_max);
+	else if (cmd == FMFS_IOC_CLONE)
+		reply_clone(req, n, in, in_len);
+	else if (cmd == FMFS_IOC_ROLLBACK)
+		restore_rollback(req, n);
 	else
 		fuse_reply_err(req, ENOTTY);
 }

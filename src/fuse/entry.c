@@ -121,26 +121,20 @@ static int refuse_at(const char *name)
 
 /* --- making ------------------------------------------------------------- */
 
-/*
- * Let the new file belong to the caller, as if he had made it in the store.
- * Its mode was 0 till now, so that nobody else could get at it.
- */
-static int give_to_caller(fuse_req_t req, struct node *parent, int fd, mode_t mode)
+int entry_give_to_caller(fuse_req_t req, struct node *parent, int fd, mode_t mode)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	struct fmfs *f = fmfs_of(req);
+	uid_t uid = f->may_chown ? ctx->uid : (uid_t)-1;
+	gid_t gid = f->may_chown ? ctx->gid : (gid_t)-1;
 	struct stat dir;
+	int rc;
 
-	if (f->may_chown) {
-		int rc = node_stat(&f->nodes, parent, &dir);
-
-		if (rc < 0)
-			return rc;
-		/* In a set-group-ID folder it has the folder's group already. */
-		if (fchown(fd, ctx->uid, dir.st_mode & S_ISGID ? (gid_t)-1 : ctx->gid) <
-		    0)
-			return -errno;
-	}
+	rc = node_stat(&f->nodes, parent, &dir);
+	if (rc < 0)
+		return rc;
+	if (fchown(fd, uid, dir.st_mode & S_ISGID ? dir.st_gid : gid) < 0)
+		return -errno;
 	return fchmod(fd, mode & 07777) < 0 ? -errno : 0;
 }
 
@@ -160,7 +154,7 @@ int entry_make_file(fuse_req_t req, struct node *parent, const char *name, mode_
 		    O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	rc = give_to_caller(req, parent, fd, mode);
+	rc = entry_give_to_caller(req, parent, fd, mode);
 	if (rc == 0 && fstat(fd, st) < 0)
 		rc = -errno;
 	if (rc < 0) {
@@ -205,7 +199,8 @@ static int give_folder(fuse_req_t req, struct node *parent, int fd, mode_t mode,
 
 	if (fstat(fd, st) < 0)
 		return -errno;
-	rc = give_to_caller(req, parent, fd, (mode & 01777) | (st->st_mode & S_ISGID));
+	rc = entry_give_to_caller(req, parent, fd,
+				  (mode & 01777) | (st->st_mode & S_ISGID));
 	return rc == 0 && fstat(fd, st) < 0 ? -errno : rc;
 }
 

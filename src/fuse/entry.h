@@ -32,6 +32,10 @@ void entry_reply(fuse_req_t req, const struct fuse_entry_param *e);
 int entry_make_file(fuse_req_t req, struct node *parent, const char *name, mode_t mode,
 		    struct stat *st);
 
+/* Let a new file, whose mode kept others out till now, belong to the caller, as if he had
+ * made it in the folder, and have this mode: 0 or -errno. */
+int entry_give_to_caller(fuse_req_t req, struct node *parent, int fd, mode_t mode);
+
 void fmfs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
 void fmfs_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup);
 void fmfs_forget_multi(fuse_req_t req, size_t n, struct fuse_forget_data *forgets);

@@ -30,12 +30,13 @@ static void let_go(fuse_req_t req, struct node *n)
 	passthrough_detach(req, node_release(n));
 }
 
-/* Complete fi for the node, which is held. */
+/* Complete fi for the node, which is held; file_reads() looks at its last bit. */
 static int make_handle(fuse_req_t req, struct node *n, struct fuse_file_info *fi)
 {
 	static atomic_uint_fast64_t last_fh;
 
-	fi->fh = atomic_fetch_add(&last_fh, 1) + 1;
+	fi->fh = (atomic_fetch_add(&last_fh, 1) + 1) << 1 |
+		 ((fi->flags & O_ACCMODE) != O_WRONLY);
 	return passthrough_attach(req, n, fi);
 }
 

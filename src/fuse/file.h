@@ -3,7 +3,15 @@
 #ifndef FM_FUSE_FILE_H
 #define FM_FUSE_FILE_H
 
+#include <stdbool.h>
+
 #include "fuse/fuse_version.h"
+
+/* Was the file opened for reading? */
+static inline bool file_reads(const struct fuse_file_info *fi)
+{
+	return fi->fh & 1;
+}
 
 void fmfs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void fmfs_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,

@@ -4,8 +4,8 @@
  * rules of the folder.
  *
  * Threads.  The session's workers run the operations; one thread keeps the
- * catalog (index.c), one serves lock requests that must wait (locks.c), one
- * waits for signals (mount.c).  Lock order, outermost first:
+ * catalog (index.c), one serves lock requests that must wait (locks.c), one tells
+ * the kernel of names (notify.c), one waits for signals (mount.c).  Lock order, outermost first:
  *
  *   index.work       the catalog: held during SQLite's work; only the index
  *                    thread and listings take it
@@ -13,8 +13,8 @@
  *   node.lock        the open state of one file, and its locks
  *   nodes.lock       the table of nodes: names, parents, counts
  *
- * index.lock (the queue of what happened), passthrough.lock and the lock of rename.c
- * are leaves.
+ * index.lock (the queue of what happened), notifier.lock, passthrough.lock and the lock
+ * of rename.c are leaves.
  */
 #ifndef FM_FUSE_FMFS_H
 #define FM_FUSE_FMFS_H
@@ -23,6 +23,7 @@
 #include "fuse/index.h"
 #include "fuse/locks.h"
 #include "fuse/node.h"
+#include "fuse/notify.h"
 #include "fuse/passthrough.h"
 #include "fuse/store.h"
 
@@ -30,6 +31,7 @@ struct fmfs {
 	struct store store;
 	struct node_table nodes;
 	struct lock_waits locks;
+	struct notifier notifier;
 	struct passthrough passthrough;
 	struct index *index;
 	struct fuse_session *session;

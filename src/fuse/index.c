@@ -575,6 +575,16 @@ void index_created(struct index *x, struct node *n)
 		push(x, &x->now, name_job(JOB_NOTE, "create", path, NULL));
 }
 
+void index_made_of(struct index *x, struct node *n, const char *what,
+		   const char *source)
+{
+	char path[NODE_PATH_LEN];
+
+	push(x, &x->now, put_job(x, n, QUEUED_NOW, 0));
+	if (path_of(x, n, path))
+		push(x, &x->now, name_job(JOB_NOTE, what, path, source));
+}
+
 void index_snapshot(struct index *x, struct node *n)
 {
 	char path[NODE_PATH_LEN], pool[NODE_PATH_LEN];

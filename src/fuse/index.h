@@ -28,6 +28,9 @@ void index_close(struct index *x);
  * half a second (index_touched), others at once. */
 void index_created(struct index *x, struct node *n);
 void index_snapshot(struct index *x, struct node *n);
+/* The file was made of another, or put in its place by one: "clone", "rollback". */
+void index_made_of(struct index *x, struct node *n, const char *what,
+		   const char *source);
 void index_changed(struct index *x, struct node *n);
 void index_touched(struct index *x, struct node *n);
 void index_removed(struct index *x, const char *path);

@@ -189,6 +189,7 @@ static void *wait_for_signal(void *arg)
 		return NULL;
 	if (!atomic_load(&m->loop_left))
 		log_info("%s: unmounting: %s", m->mountpoint, strsignal(sig));
+	notify_stop(&m->f.notifier);
 	fuse_session_exit(m->f.session);
 	while (!atomic_load(&m->loop_left)) {
 		pthread_kill(m->main_thread, SIGUSR1);
@@ -312,6 +313,8 @@ static int run_fs(struct mounting *m)
 	if (rc == 0)
 		rc = locks_start(&f->locks);
 	if (rc == 0)
+		rc = notify_start(&f->notifier);
+	if (rc == 0)
 		rc = index_open(f, &f->index);
 	if (rc == 0) {
 		rc = m->opt.fake ? 0 : mount_and_serve(m);
@@ -320,6 +323,7 @@ static int run_fs(struct mounting *m)
 			fuse_session_destroy(f->session);
 	}
 	locks_stop(&f->locks);
+	notify_stop(&f->notifier);
 	node_table_destroy(&f->nodes);
 	return rc;
 }

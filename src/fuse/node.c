@@ -71,6 +71,7 @@ static struct node *make(struct node_table *t, uint64_t id, const struct stat *s
 	n->ino = st->st_ino;
 	n->dir = S_ISDIR(st->st_mode);
 	n->fd = -1;
+	n->old_fd = -1;
 	if (t->nnodes >= t->nbuckets)
 		grow(t);
 	b = bucket_of(t, id);
@@ -149,6 +150,8 @@ void node_table_destroy(struct node_table *t)
 			next = n->next;
 			if (n->nopen > 0)
 				close(n->fd);
+			if (n->old_fd >= 0)
+				close(n->old_fd);
 			pthread_mutex_destroy(&n->lock);
 			free(n->name);
 			free(n);
@@ -188,9 +191,10 @@ struct node *node_enter(struct node_table *t, struct node *parent, const char *n
 	n = find(t, id);
 	if (n == NULL)
 		n = make(t, id, st);
-	else if (n->gone || n->dir != S_ISDIR(st->st_mode))
+	else if (n->old_fd < 0 && (n->gone || n->dir != S_ISDIR(st->st_mode)))
 		use_again(n, st);
-	if (n != NULL && !place(t, n, parent, name)) {
+	/* `st` may be from just before a file was replaced. */
+	if (n != NULL && n->old_fd < 0 && !place(t, n, parent, name)) {
 		/* A new one has neither parent nor name yet. */
 		if (n->parent == NULL) {
 			n->parent = parent;
@@ -205,12 +209,23 @@ struct node *node_enter(struct node_table *t, struct node *parent, const char *n
 	return n;
 }
 
+/* Let go of the lock, and of the node if nobody uses it.  Closing a large file that has
+ * no name any more may take long. */
+static void unlock_and_drop(struct node_table *t, struct node *n)
+{
+	int old_fd = n->nlookup == 0 && n->nref == 0 ? n->old_fd : -1;
+
+	drop_if_unused(t, n);
+	pthread_mutex_unlock(&t->lock);
+	if (old_fd >= 0)
+		close(old_fd);
+}
+
 void node_forget(struct node_table *t, struct node *n, uint64_t nlookup)
 {
 	pthread_mutex_lock(&t->lock);
 	n->nlookup -= nlookup < n->nlookup ? nlookup : n->nlookup;
-	drop_if_unused(t, n);
-	pthread_mutex_unlock(&t->lock);
+	unlock_and_drop(t, n);
 }
 
 void node_ref(struct node_table *t, struct node *n)
@@ -224,8 +239,7 @@ void node_unref(struct node_table *t, struct node *n)
 {
 	pthread_mutex_lock(&t->lock);
 	n->nref--;
-	drop_if_unused(t, n);
-	pthread_mutex_unlock(&t->lock);
+	unlock_and_drop(t, n);
 }
 
 void node_moved(struct node_table *t, ino_t ino, struct node *parent, const char *name)
@@ -250,6 +264,52 @@ void node_gone(struct node_table *t, ino_t ino)
 	if (n != NULL)
 		n->gone = true;
 	pthread_mutex_unlock(&t->lock);
+}
+
+uint64_t node_replaced(struct node_table *t, ino_t ino, int fd)
+{
+	uint64_t id = 0;
+	struct node *n;
+
+	pthread_mutex_lock(&t->lock);
+	n = find(t, id_of(ino));
+	if (n != NULL) {
+		n->gone = true;
+		n->old_fd = fd;
+		id = n->id;
+	}
+	pthread_mutex_unlock(&t->lock);
+	if (id == 0)
+		close(fd);
+	return id;
+}
+
+struct node *node_find_folder(struct node_table *t, ino_t ino)
+{
+	struct node *n;
+
+	pthread_mutex_lock(&t->lock);
+	n = ino == t->root->ino ? t->root : find(t, id_of(ino));
+	if (n != NULL && (!n->dir || n->gone))
+		n = NULL;
+	if (n != NULL)
+		n->nref++;
+	pthread_mutex_unlock(&t->lock);
+	return n;
+}
+
+struct node *node_folder(struct node_table *t, struct node *n, char name[NAME_MAX + 1])
+{
+	struct node *folder = NULL;
+
+	pthread_mutex_lock(&t->lock);
+	if (!n->gone && n->parent != NULL) {
+		folder = n->parent;
+		folder->nref++;
+		snprintf(name, NAME_MAX + 1, "%s", n->name);
+	}
+	pthread_mutex_unlock(&t->lock);
+	return folder;
 }
 
 /* --- paths ------------------------------------------------------------ */
@@ -340,10 +400,25 @@ static int check_is(const struct node *n, const struct node_table *t,
 		       : -ESTALE;
 }
 
+/* The way to a file that is not open: its path, or if it was replaced, the descriptor,
+ * which stays while we have the node; else that is -1. */
+static int find_way(struct node_table *t, struct node *n, char path[NODE_PATH_LEN],
+		    int *old_fd)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&t->lock);
+	*old_fd = n->old_fd;
+	if (n->old_fd < 0)
+		rc = build_path(t, n, NULL, path);
+	pthread_mutex_unlock(&t->lock);
+	return rc;
+}
+
 int node_stat(struct node_table *t, struct node *n, struct stat *st)
 {
 	char path[NODE_PATH_LEN];
-	int rc;
+	int rc, old_fd;
 
 	pthread_mutex_lock(&n->lock);
 	if (n->nopen > 0) {
@@ -354,9 +429,11 @@ int node_stat(struct node_table *t, struct node *n, struct stat *st)
 	pthread_mutex_unlock(&n->lock);
 	rc = -ESTALE;
 	for (int i = 0; i < NTRIES && (rc == -ESTALE || rc == -ENOENT); i++) {
-		rc = node_path(t, n, path);
+		rc = find_way(t, n, path, &old_fd);
 		if (rc < 0)
 			return rc;
+		if (old_fd >= 0)
+			return fstat(old_fd, st) < 0 ? -errno : 0;
 		rc = fstatat(t->store->pools_fd, path, st, AT_SYMLINK_NOFOLLOW) < 0
 			     ? -errno
 			     : check_is(n, t, st);
@@ -370,14 +447,16 @@ static int open_by_name(struct node_table *t, struct node *n, int flags)
 	char path[NODE_PATH_LEN];
 	int rc = -ESTALE;
 	struct stat st;
-	int fd;
+	int fd, old_fd;
 
-	flags |= O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK;
+	flags |= O_CLOEXEC | O_NONBLOCK;
 	for (int i = 0; i < NTRIES && (rc == -ESTALE || rc == -ENOENT); i++) {
-		rc = node_path(t, n, path);
+		rc = find_way(t, n, path, &old_fd);
 		if (rc < 0)
 			return rc;
-		fd = openat(t->store->pools_fd, path, flags);
+		if (old_fd >= 0)
+			return fd_reopen(old_fd, flags);
+		fd = openat(t->store->pools_fd, path, flags | O_NOFOLLOW);
 		if (fd < 0) {
 			rc = -errno;
 			continue;

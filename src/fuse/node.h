@@ -35,6 +35,7 @@ struct node {
 	unsigned int queued; /* index.c: puts that wait; its own lock */
 	uint64_t generation; /* how often the number got a new file */
 	bool gone;           /* no longer has a name */
+	int old_fd;          /* node_replaced(); else -1 */
 
 	uint64_t id; /* never changes */
 	ino_t ino;
@@ -75,6 +76,20 @@ void node_unref(struct node_table *t, struct node *n);
 /* The file of this inode number has another name, or none any more. */
 void node_moved(struct node_table *t, ino_t ino, struct node *parent, const char *name);
 void node_gone(struct node_table *t, ino_t ino);
+
+/*
+ * Another file has been put in the place of the one of this inode number, and the kernel
+ * does not know yet.  `fd` is the old one's, for reading and writing.  It is closed when
+ * the kernel has forgotten the node, or now if it has none: so till then who found the old
+ * file by its name gets that, its number is not used again, and if the writer's lock is
+ * on `fd`, nobody becomes its writer.  Returns the node's number, 0: there is none.
+ */
+uint64_t node_replaced(struct node_table *t, ino_t ino, int fd);
+
+/* With a reference each: the folder of this inode number, NULL if the kernel has none;
+ * the one that a node's file is in, and its name there, NULL if it has none any more. */
+struct node *node_find_folder(struct node_table *t, ino_t ino);
+struct node *node_folder(struct node_table *t, struct node *n, char name[NAME_MAX + 1]);
 
 /* The path below pools/: "." for the root.  -ENOENT if it has none any more,
  * -ENAMETOOLONG. */

@@ -54,25 +54,16 @@ static int add_tag(struct tags *t, const char *tag)
 	return t->tag[t->n++] == NULL ? -ENOMEM : 0;
 }
 
-/* The folder that the file at the path is in. */
-static void folder_of(const char *path, char folder[NODE_PATH_LEN])
-{
-	const char *slash = strrchr(path, '/');
-
-	snprintf(folder, NODE_PATH_LEN, "%.*s", slash == NULL ? 1 : (int)(slash - path),
-		 slash == NULL ? "." : path);
-}
-
 static int find_tags(const struct store *s, const char *path, struct tags *t)
 {
 	const char *slash = strrchr(path, '/'), *name = slash == NULL ? path : slash + 1;
 	const size_t len = strlen(name);
-	char folder[NODE_PATH_LEN];
+	char folder[PATH_MAX];
 	struct dirent *de;
 	int rc = 0;
 	DIR *d;
 
-	folder_of(path, folder);
+	store_folder_of(path, folder);
 	d = store_list(s->pools_fd, folder);
 	if (d == NULL)
 		return -errno;
@@ -104,20 +95,6 @@ static int rename_snapshot(const struct store *s, const char *from, const char *
 
 /* --- the intent --------------------------------------------------------------- */
 
-static int sync_folder(const struct store *s, const char *path)
-{
-	char folder[NODE_PATH_LEN];
-	int fd, rc;
-
-	folder_of(path, folder);
-	fd = openat(s->pools_fd, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	rc = fsync(fd) < 0 ? -errno : 0;
-	close(fd);
-	return rc;
-}
-
 static int write_intent(const struct store *s, ino_t ino, const char *from,
 			const char *to)
 {
@@ -142,10 +119,10 @@ static int write_intent(const struct store *s, ino_t ino, const char *from,
 /* With all that was done on the disk. */
 static void end_intent(const struct store *s, const char *from, const char *to)
 {
-	int rc = sync_folder(s, from);
+	int rc = store_sync_folder(s, from);
 
 	if (rc == 0)
-		rc = sync_folder(s, to);
+		rc = store_sync_folder(s, to);
 	if (rc == 0 && ((unlinkat(s->dirfd, INTENT, 0) < 0 && errno != ENOENT) ||
 			fsync(s->dirfd) < 0))
 		rc = -errno;

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/statvfs.h>
@@ -13,13 +12,12 @@
 
 #include "common/log.h"
 #include "common/nocow.h"
+#include "fuse/caller.h"
+#include "fuse/copy.h"
 #include "fuse/fmfs.h"
 #include "fuse/snapshot.h"
 #include "heap/inspect.h"
 
-/* How much is copied between two looks at whether the caller still wants it. */
-#define COPY_LEN (32l << 20)
-#define MAX_NGROUPS 1024
 /* What is to be free for commits of a program that goes on, if its pool is larger. */
 #define COMMITS_LEN (64ul << 20)
 
@@ -38,108 +36,14 @@ int snapshot_check_name(const char *name, const char *pool, size_t pool_len)
 	return *tag == '\0' || strchr(tag, '@') != NULL ? -EINVAL : 0;
 }
 
-/* --- who may ----------------------------------------------------------- */
-
-static bool in_group(fuse_req_t req, gid_t gid)
-{
-	gid_t groups[MAX_NGROUPS];
-	int n;
-
-	if (fuse_req_ctx(req)->gid == gid)
-		return true;
-	n = fuse_req_getgroups(req, MAX_NGROUPS, groups);
-	for (int i = 0; i < n && i < MAX_NGROUPS; i++)
-		if (groups[i] == gid)
-			return true;
-	return false;
-}
-
 /*
  * A link to a file of somebody else's that one cannot read and write is refused
  * by the kernel if the system is set up so (fs.protected_hardlinks); here it
  * always is.
  */
-static bool may_snapshot(fuse_req_t req, const struct stat *st)
+bool snapshot_allowed(fuse_req_t req, const struct stat *st)
 {
-	uid_t uid = fuse_req_ctx(req)->uid;
-
-	if (uid == 0 || uid == st->st_uid)
-		return true;
-	if (in_group(req, st->st_gid))
-		return (st->st_mode & 060) == 060;
-	return (st->st_mode & 006) == 006;
-}
-
-/* --- copying ---------------------------------------------------------------- */
-
-static ssize_t copy_by_hand(int from, int to, off_t off, size_t len)
-{
-	size_t size = len < 1 << 20 ? len : 1 << 20;
-	char *buf = malloc(size);
-	ssize_t n;
-
-	if (buf == NULL)
-		return -ENOMEM;
-	n = pread(from, buf, size, off);
-	if (n > 0)
-		n = pwrite(to, buf, n, off);
-	if (n < 0)
-		n = -errno;
-	free(buf);
-	return n;
-}
-
-static ssize_t copy_some(int from, int to, off_t off, size_t len)
-{
-	off_t off_from = off, off_to = off;
-	ssize_t n;
-
-	n = copy_file_range(from, &off_from, to, &off_to, len, 0);
-	if (n >= 0)
-		return n;
-	if (errno != EXDEV && errno != EINVAL && errno != EOPNOTSUPP && errno != ENOSYS)
-		return -errno;
-	return copy_by_hand(from, to, off, len);
-}
-
-static int copy_extent(fuse_req_t req, int from, int to, off_t off, off_t end)
-{
-	ssize_t n;
-
-	while (off < end) {
-		if (fuse_req_interrupted(req) ||
-		    fuse_session_exited(fmfs_of(req)->session))
-			return -EINTR;
-		n = copy_some(from, to, off,
-			      end - off < COPY_LEN ? end - off : COPY_LEN);
-		if (n < 0)
-			return n;
-		if (n == 0)
-			break; /* cut short meanwhile */
-		off += n;
-	}
-	return 0;
-}
-
-/* The first len bytes.  Holes stay holes. */
-static int copy_data(fuse_req_t req, int from, int to, off_t len)
-{
-	off_t off = 0, end;
-	int rc = 0;
-
-	if (ftruncate(to, len) < 0)
-		return -errno;
-	while (rc == 0 && off < len) {
-		off = lseek(from, off, SEEK_DATA);
-		if (off < 0)
-			return errno == ENXIO ? 0 : -errno;
-		end = lseek(from, off, SEEK_HOLE);
-		if (end < 0)
-			return -errno;
-		rc = copy_extent(req, from, to, off, end < len ? end : len);
-		off = end;
-	}
-	return rc;
+	return fuse_req_ctx(req)->uid == st->st_uid || caller_may(req, st, 06);
 }
 
 /* --- a moment ----------------------------------------------------------------- */
@@ -207,22 +111,23 @@ static int clone_now(struct fmfs *f, int from, int to, enum moment how,
 }
 
 /*
- * The last commit of an atomic pool.  A writer at this mount waits for us when it next
- * writes, for link(2) has the file's lock, and so does its checkpoint.  One in the store
- * goes on, but makes no checkpoint.  -EUCLEAN: nothing was done, for there is none.
+ * The last commit of an atomic pool.  For link(2), which has the file's lock, a writer at
+ * this mount waits for us when it next writes, and so does its checkpoint.  Others go on,
+ * but make no checkpoint.  -EUCLEAN: nothing was done, for there is none.
  */
 static int copy_commit(fuse_req_t req, struct node *n, int from, int to,
-		       const char *name)
+		       const char *name, bool link)
 {
 	struct inspect_view view;
+	bool waits;
 	int rc = 0;
 
 	if (locks_pool_in_use(from))
 		rc = check_space(fmfs_of(req), from, COPY_ATOMIC, name);
 	if (rc < 0)
 		return rc;
-	rc = locks_pool_in_use_here(n) ? inspect_open_still(&view, from)
-				       : inspect_open_view(&view, from);
+	waits = link && locks_pool_in_use_here(n);
+	rc = waits ? inspect_open_still(&view, from) : inspect_open_view(&view, from);
 	if (rc == -EBUSY)
 		return refuse_busy(name, "does not end its checkpoint");
 	if (rc < 0)
@@ -239,36 +144,32 @@ static int copy_commit(fuse_req_t req, struct node *n, int from, int to,
 /* With nobody writing. */
 static int copy_quiet(fuse_req_t req, int from, int to, const char *name)
 {
-	struct fmfs *f = fmfs_of(req);
-	struct stat st;
-	int rc;
+	int rc = inspect_hold(from);
 
-	rc = inspect_hold(from);
 	if (rc == -EBUSY)
 		return refuse_busy(
 			name,
-			f->store.reflink
+			fmfs_of(req)->store.reflink
 				? "without passthrough its stores are not all here yet"
 				: "the store's file system cannot share blocks (reflink)");
 	if (rc < 0)
 		return rc;
-	if (fstat(from, &st) < 0)
-		rc = -errno;
-	else if (!f->store.reflink || ioctl(to, FICLONE, from) < 0)
-		rc = copy_data(req, from, to, st.st_size);
+	rc = copy_file(req, from, to);
 	inspect_release(from);
 	return rc;
 }
 
-/* Make `to` the contents of `from` at one moment.  `from` is ours alone. */
-static int capture(fuse_req_t req, struct node *n, int from, int to, const char *name)
+int snapshot_capture(fuse_req_t req, struct node *n, int from, int to, const char *name,
+		     bool link)
 {
 	struct fmfs *f = fmfs_of(req);
 	struct pool_info pool;
 	bool atomic;
 	int rc;
 
-	rc = inspect_pool(from, &pool);
+	nocow_set(to, nocow_get(from)); /* or it cannot be a clone */
+	/* Cloning waits for what is dirty; have most of it written before. */
+	rc = fdatasync(from) < 0 ? -errno : inspect_pool(from, &pool);
 	if (rc < 0)
 		return rc;
 	atomic = pool.state == POOL_GOOD && (pool.incompat & FM_INCOMPAT_ATOMIC) != 0;
@@ -278,7 +179,7 @@ static int capture(fuse_req_t req, struct node *n, int from, int to, const char 
 			return rc;
 	}
 	if (atomic) {
-		rc = copy_commit(req, n, from, to, name);
+		rc = copy_commit(req, n, from, to, name, link);
 		if (rc != -EUCLEAN)
 			return rc;
 	}
@@ -294,12 +195,9 @@ static int fill_tmp(fuse_req_t req, struct node *n, int from, int to, const char
 
 	if (fstat(from, &st) < 0)
 		return -errno;
-	if (!may_snapshot(req, &st))
+	if (!snapshot_allowed(req, &st))
 		return -EPERM;
-	/* Cloning waits for what is dirty; have most of it written before. */
-	if (fdatasync(from) < 0)
-		return -errno;
-	rc = capture(req, n, from, to, name);
+	rc = snapshot_capture(req, n, from, to, name, true);
 	if (rc < 0)
 		return rc;
 	if (f->may_chown && fchown(to, st.st_uid, st.st_gid) < 0)
@@ -319,7 +217,6 @@ static int make_in_tmp(fuse_req_t req, struct node *n, int from, const char *nam
 	to = store_tmp_file(&f->store, tmp);
 	if (to < 0)
 		return to;
-	nocow_set(to, nocow_get(from));	/* or it cannot be a clone */
 	rc = fill_tmp(req, n, from, to, name);
 	if (rc == 0)
 		rc = store_publish(&f->store, tmp, path);
@@ -340,7 +237,7 @@ static int check_request(struct fmfs *f, struct node *n, struct node *dir,
 		return -EPERM;
 	pthread_mutex_lock(&f->nodes.lock);
 	if (n->gone)
-		rc = -ENOENT;
+		rc = n->old_fd >= 0 ? -ESTALE : -ENOENT;
 	else if (n->parent != dir || name_is_snapshot(n->name))
 		rc = -EPERM;
 	else

@@ -20,6 +20,7 @@
 #ifndef FM_FUSE_SNAPSHOT_H
 #define FM_FUSE_SNAPSHOT_H
 
+#include <stdbool.h>
 #include <sys/stat.h>
 
 #include "fuse/fuse_version.h"
@@ -31,6 +32,9 @@ struct node;
  * a second '@'). */
 int snapshot_check_name(const char *name, const char *pool, size_t pool_len);
 
+/* May the caller have one of the file? */
+bool snapshot_allowed(fuse_req_t req, const struct stat *st);
+
 /*
  * Make one of the node's file with this name; `st` says what it is.  It belongs
  * to the owner of the pool and has its mode, so that it can be read by those
@@ -38,5 +42,13 @@ int snapshot_check_name(const char *name, const char *pool, size_t pool_len);
  */
 int snapshot_make(fuse_req_t req, struct node *n, struct node *dir, const char *name,
 		  struct stat *st);
+
+/*
+ * Make `to`, an empty file, the contents of the node's file at one moment.  `from` is a
+ * description of that file, for reading and writing, which nobody else uses.  `link`:
+ * the kernel has the file locked for link(2).  Messages name `name`.
+ */
+int snapshot_capture(fuse_req_t req, struct node *n, int from, int to, const char *name,
+		     bool link);
 
 #endif

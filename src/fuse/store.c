@@ -288,6 +288,28 @@ int store_rename(const struct store *s, const char *from, const char *to)
 	return rename_new(s->pools_fd, from, s->pools_fd, to);
 }
 
+void store_folder_of(const char *path, char folder[PATH_MAX])
+{
+	const char *slash = strrchr(path, '/');
+
+	snprintf(folder, PATH_MAX, "%.*s", slash == NULL ? 1 : (int)(slash - path),
+		 slash == NULL ? "." : path);
+}
+
+int store_sync_folder(const struct store *s, const char *path)
+{
+	char folder[PATH_MAX];
+	int fd, rc;
+
+	store_folder_of(path, folder);
+	fd = openat(s->pools_fd, folder, DIR_FLAGS);
+	if (fd < 0)
+		return -errno;
+	rc = fsync(fd) < 0 ? -errno : 0;
+	close(fd);
+	return rc;
+}
+
 /* Some file systems say that they can only after looking at real extents. */
 static bool probe_reflink(struct store *s)
 {

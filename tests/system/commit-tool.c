@@ -10,6 +10,7 @@
  *                                        fails if a commit did
  *   commit-tool snapshots POOL PROGRESS N    N times: ln POOL POOL@i, judge it; all but
  *                                        the last are removed
+ *   commit-tool clones POOL PROGRESS N    the same by fmfs clone POOL POOL-i
  *   commit-tool judge POOL PROGRESS      judge a pool, by what was begun and acknowledged
  *
  * A pool is judged read-only: fm_check() finds it good, and all in it is as its own
@@ -369,26 +370,35 @@ static int wait_for_commit(struct progress *p, uint64_t number)
 	return 0;
 }
 
+static int make_clone(const char *pool, const char *clone)
+{
+	char command[10000];
+
+	snprintf(command, sizeof(command), "fmfs clone '%s' '%s'", pool, clone);
+	return system(command);
+}
+
 static int take_snapshot(const char *pool, const char *snapshot, struct progress *p,
 			 uint64_t *number)
 {
 	uint64_t low = get(&p->acked);
+	bool is_link = strchr(snapshot, '@') != NULL;
 
-	if (link(pool, snapshot) != 0) {
+	if ((is_link ? link(pool, snapshot) : make_clone(pool, snapshot)) != 0) {
 		perror(snapshot);
 		return 1;
 	}
 	return judge(snapshot, low, get(&p->begun), number);
 }
 
-static int take_snapshots(const char *pool, struct progress *p, unsigned long n)
+static int take_snapshots(const char *pool, struct progress *p, unsigned long n, char sep)
 {
 	uint64_t number = 0, first = 0;
 	char snapshot[4096];
 	unsigned long i;
 
 	for (i = 1; i <= n; i++) {
-		snprintf(snapshot, sizeof(snapshot), "%s@%lu", pool, i);
+		snprintf(snapshot, sizeof(snapshot), "%s%c%lu", pool, sep, i);
 		if (wait_for_commit(p, number) != 0 ||
 		    take_snapshot(pool, snapshot, p, &number) != 0)
 			return 1;
@@ -409,7 +419,9 @@ int main(int argc, char **argv)
 	if (p != NULL && argc == 5 && strcmp(argv[1], "write") == 0)
 		return write_pool(argv[2], p, strtoull(argv[4], NULL, 0));
 	if (p != NULL && argc == 5 && strcmp(argv[1], "snapshots") == 0)
-		return take_snapshots(argv[2], p, strtoul(argv[4], NULL, 0));
+		return take_snapshots(argv[2], p, strtoul(argv[4], NULL, 0), '@');
+	if (p != NULL && argc == 5 && strcmp(argv[1], "clones") == 0)
+		return take_snapshots(argv[2], p, strtoul(argv[4], NULL, 0), '-');
 	if (p != NULL && argc == 4 && strcmp(argv[1], "judge") == 0)
 		return judge_as_told(argv[2], p);
 	fprintf(stderr, "commit-tool: wrong usage\n");

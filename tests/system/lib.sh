@@ -72,15 +72,17 @@ mount_store()
 	fmfs mount "$lib_store" "$lib_mnt" "$@"
 }
 
-# make_fs TYPE SIZE: an XFS or Btrfs on a loop device, mounted at $work/TYPE.fs.
+# make_fs NAME SIZE: a file system, of the type that NAME begins with, on a loop device,
+# mounted at $work/NAME.fs.
 make_fs()
 {
 	truncate -s "$2" "$1.img"
 	case $1 in
-	xfs)	mkfs.xfs -q -m reflink=1 "$1.img" ;;
-	btrfs)	mkfs.btrfs -q "$1.img" ;;
+	ext4*)	mkfs.ext4 -q "$1.img" ;;
+	xfs*)	mkfs.xfs -q -m reflink=1 "$1.img" ;;
+	btrfs*)	mkfs.btrfs -q "$1.img" ;;
 	esac
-	mkdir "$1.fs"
+	mkdir -p "$1.fs"
 	mount -o loop "$1.img" "$1.fs"
 }
 

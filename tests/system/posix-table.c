@@ -8,8 +8,8 @@
  *   posix-table -m MOUNT
  *
  * A line for each group of calls, "ok GROUP", or "not ok GROUP: CALL: WHY" for each call
- * that came to something else.  "skip GROUP: WHY": the mount has no folders.  The folder
- * is emptied, and must not be below one that other users cannot search.  As root.
+ * that came to something else; "# ..." for the log.  The folder is emptied, and must not
+ * be below one that other users cannot search.  As root.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -856,7 +856,7 @@ static bool run_part(const struct part *p)
 
 	empty_folder();
 	if (p->folders && !have_folders()) {
-		printf("skip %s: there are no folders\n", p->name);
+		printf("# not tried, for there are no folders: %s\n", p->name);
 		return true;
 	}
 	for (const struct call *c = p->calls; c->run != NULL; c++)

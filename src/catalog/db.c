@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "catalog/db.h"
@@ -440,6 +441,18 @@ static int prepare(struct catalog *c)
 }
 
 /*
+ * SQLite makes the file that processes share by writing one byte to each 4 KiB of it, and
+ * maps that.  Where blocks are smaller a store into it can want space, and be a signal when
+ * there is none.  So then nothing is shared: nobody else can open the catalog meanwhile.
+ */
+static bool must_not_share(const char *path)
+{
+	struct statvfs fs;
+
+	return statvfs(path, &fs) == 0 && fs.f_bsize < 4096;
+}
+
+/*
  * Open what is there: a SQLite code, or SQLITE_DONE for a newer version, SQLITE_ROW for
  * an older one that may not be changed.  SQLite
  * takes a file shorter than its header for an empty database: we do not.
@@ -447,17 +460,23 @@ static int prepare(struct catalog *c)
 static int connect_db(struct catalog *c, const char *path, const struct before *b,
 		      bool *fresh)
 {
+	bool alone = must_not_share(path);
 	struct schema_state state = { 0 };
 	int rc;
 
 	if (b->foreign)
 		return SQLITE_NOTADB;
+	/* Alone it takes a lock that only writers can have. */
 	rc = sqlite3_open_v2(path, &c->db,
-			     SQLITE_OPEN_NOMUTEX | (c->readonly ? SQLITE_OPEN_READONLY
-								: SQLITE_OPEN_READWRITE),
+			     SQLITE_OPEN_NOMUTEX | (c->readonly && !alone
+							    ? SQLITE_OPEN_READONLY
+							    : SQLITE_OPEN_READWRITE),
 			     NULL);
 	if (rc == SQLITE_OK)
 		rc = configure(c->db);
+	if (rc == SQLITE_OK && alone)
+		rc = sqlite3_exec(c->db, "PRAGMA locking_mode = EXCLUSIVE", NULL, NULL,
+				  NULL);
 	if (rc == SQLITE_OK)
 		rc = schema_read(c->db, &state);
 	if (rc != SQLITE_OK)

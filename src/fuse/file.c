@@ -8,9 +8,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "common/holes.h"
+#include "common/log.h"
 #include "fuse/attr.h"
 #include "fuse/entry.h"
 #include "fuse/file.h"
@@ -209,11 +211,33 @@ static int reserve(int fd, off_t off, off_t len)
 	return rc;
 }
 
+/*
+ * The kernel does not ask for the size of a file again after a failure; so the file is to
+ * have the size that it had.  (ext4 leaves it longer, by what it had found space for.)
+ */
+static void undo_growth(int fd, off_t size)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) == 0 && st.st_size > size && ftruncate(fd, size) < 0)
+		log_warn("a file got longer by a reservation that failed: %s",
+			 strerror(errno));
+}
+
 static int do_fallocate(int fd, int mode, off_t off, off_t len)
 {
+	struct stat was;
+	int rc;
+
+	if (fstat(fd, &was) < 0)
+		return -errno;
 	if (mode == 0)
-		return reserve(fd, off, len);
-	return fallocate(fd, mode, off, len) < 0 ? -errno : 0;
+		rc = reserve(fd, off, len);
+	else
+		rc = fallocate(fd, mode, off, len) < 0 ? -errno : 0;
+	if (rc < 0)
+		undo_growth(fd, was.st_size);
+	return rc;
 }
 
 void fmfs_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,

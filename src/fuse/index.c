@@ -419,8 +419,9 @@ static int go_on_in_memory(struct index *x)
 {
 	int rc;
 
-	log_warn("catalog: no space for it in the store; it is kept in memory until the "
-		 "next mount");
+	log_warn("catalog: cannot be in the store (%s); it is kept in memory until the "
+		 "next mount",
+		 catalog_errmsg());
 	if (x->catalog != NULL)
 		catalog_close(x->catalog);
 	snprintf(x->path, sizeof(x->path), ":memory:");
@@ -437,7 +438,10 @@ static int make_ready(struct index *x)
 		rc = open_catalog(x);
 	if (rc == 0 && x->scan_needed)
 		rc = scan(x);
-	if ((rc == -ENOSPC || rc == -EDQUOT) && strcmp(x->path, ":memory:") != 0)
+	/* Where there is no space for files SQLite may say only that it cannot open its
+	 * log.  (What is of the moment, or not ours, is left for later.) */
+	if ((rc == -ENOSPC || rc == -EDQUOT || (x->catalog == NULL && rc == -ENOENT)) &&
+	    strcmp(x->path, ":memory:") != 0)
 		return go_on_in_memory(x);
 	if (rc != -EUCLEAN)
 		return rc;

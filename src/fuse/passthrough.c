@@ -70,23 +70,17 @@ void passthrough_init(struct passthrough *p, const struct store *s, bool refused
 		s->stacked ? FUSE_BACKING_STACKED_OVER : FUSE_BACKING_STACKED_UNDER;
 }
 
-/* With p->lock held. */
-static void try_it(fuse_req_t req, struct passthrough *p, struct store *s)
+/* With the file that is in every store, full or not; with p->lock held. */
+static void try_it(fuse_req_t req, struct passthrough *p, const struct store *s)
 {
-	char name[STORE_TMP_NAME_LEN];
-	int fd, id;
+	int id;
 
 	if (s->readonly) {
-		p->on = p->decided = true; /* nothing to try it with */
-		return;
-	}
-	fd = store_tmp_file(s, name);
-	if (fd < 0) {
-		decide_against(p, "cannot make a file to try it: %s", strerror(-fd));
+		p->on = p->decided = true; /* it may have none */
 		return;
 	}
 	errno = 0;
-	id = fuse_passthrough_open(req, fd);
+	id = fuse_passthrough_open(req, s->lock_fd);
 	if (id > 0) {
 		fuse_passthrough_close(req, id);
 		p->on = p->decided = true;
@@ -94,8 +88,6 @@ static void try_it(fuse_req_t req, struct passthrough *p, struct store *s)
 		decide_against(p, "the kernel refuses the store's files: %s",
 			       strerror(errno));
 	}
-	close(fd);
-	unlinkat(s->tmp_fd, name, 0);
 }
 
 bool passthrough_on(fuse_req_t req)

@@ -228,8 +228,10 @@ static int take_lock(struct store *s, unsigned int wait_ms)
 	if (s->readonly)
 		return 0;
 	len = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+	/* For messages only, and a full store is to be mounted as well. */
 	if (ftruncate(s->lock_fd, 0) < 0 || pwrite(s->lock_fd, pid, len, 0) != len)
-		return fail(errno != 0 ? -errno : -EIO, s, STORE_LOCK);
+		log_warn("%s: " STORE_LOCK ": cannot write our pid to it: %s", s->path,
+			 strerror(errno));
 	return 0;
 }
 

@@ -78,12 +78,24 @@ make_fs()
 {
 	truncate -s "$2" "$1.img"
 	case $1 in
-	ext4*)	mkfs.ext4 -q "$1.img" ;;
+	ext4*)	mkfs.ext4 -q -m 0 "$1.img" ;;
 	xfs*)	mkfs.xfs -q -m reflink=1 "$1.img" ;;
 	btrfs*)	mkfs.btrfs -q "$1.img" ;;
 	esac
 	mkdir -p "$1.fs"
 	mount -o loop "$1.img" "$1.fs"
+}
+
+# reserve_all FOLDER: leave no free block, in files FOLDER/ballastN.
+reserve_all()
+{
+	n=0 size=$((256 << 20))
+	while [ $size -ge 4096 ]; do
+		n=$((n + 1))
+		fallocate -l $size "$1/ballast$n" 2>/dev/null && continue
+		rm -f "$1/ballast$n"
+		size=$((size / 2))
+	done
 }
 
 umount_store()

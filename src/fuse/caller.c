@@ -71,7 +71,8 @@ int caller_may_replace(fuse_req_t req, const struct stat *st, const char *folder
 
 	if (rc < 0)
 		return rc;
-	if (fstatat(fmfs_of(req)->store.pools_fd, folder, &dir, AT_SYMLINK_NOFOLLOW) < 0)
+	if (fstatat(fmfs_of(req)->store.pools_fd, folder, &dir, AT_SYMLINK_NOFOLLOW) <
+	    0)
 		return -errno;
 	if (!(dir.st_mode & S_ISVTX) || uid == 0)
 		return 0;

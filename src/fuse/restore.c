@@ -312,7 +312,7 @@ static int exchange(const struct rollback *r, const char *tmp)
 		if (!is_old(r, s->pools_fd, r->at.path))
 			return -EAGAIN;
 		return renameat(s->tmp_fd, tmp, s->pools_fd, r->at.path) < 0 ? -errno
-									       : 0;
+									     : 0;
 	}
 	if (is_old(r, s->tmp_fd, tmp))
 		return 0;

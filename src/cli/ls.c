@@ -182,7 +182,7 @@ static int by_bytes(const void *a, const void *b)
 /* The catalog knows pools only. */
 static int find_folders(int fd, struct folders *f)
 {
-	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
 	struct dirent *e;
 

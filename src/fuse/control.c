@@ -54,6 +54,7 @@ static const char *base_of(const char *path)
 
 struct listing {
 	fuse_req_t req;
+	bool may_search; /* the folder */
 	struct fmfs_list *page;
 };
 
@@ -75,7 +76,7 @@ static int add_pool(const struct catalog_pool *pool, void *arg)
 	copy_name(r->name, sizeof(r->name), base_of(pool->name));
 	copy_name(r->parent, sizeof(r->parent), base_of(pool->parent));
 	r->kind = FMFS_KIND_UNKNOWN;
-	if (!may_read(listing->req, pool->name))
+	if (!listing->may_search || !may_read(listing->req, pool->name))
 		return ++l->n == FMFS_LIST_MAX;
 	memcpy(r->uuid, pool->uuid, sizeof(r->uuid));
 	r->created_ns = pool->created_ns;
@@ -113,12 +114,15 @@ static void reply_list(fuse_req_t req, struct node *n, const void *in, size_t in
 {
 	struct listing listing = { .req = req };
 	struct fmfs_list *l;
+	struct stat st;
 	int rc;
 
 	l = new_page(req, sizeof(*l), in_len, out_max);
 	if (l == NULL)
 		return;
 	listing.page = l;
+	listing.may_search = node_stat(&fmfs_of(req)->nodes, n, &st) == 0 &&
+			     caller_may(req, &st, 01);
 	memcpy(l->after, in, sizeof(l->after) - 1);
 	rc = index_each_pool(fmfs_of(req)->index, n, l->after, add_pool, &listing);
 	reply_page(req, rc, l, sizeof(*l));

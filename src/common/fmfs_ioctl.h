@@ -61,9 +61,24 @@ struct fmfs_roots {		/* FMFS_IOC_ROOTS: a pool; the catalog is brought
 	struct fmfs_root_rec root[FMFS_ROOTS_MAX];
 };
 
+/*
+ * FMFS_IOC_ADOPT: a file of the mount, made by open(2) with O_TMPFILE or with a name, to
+ * become the snapshot `name` of the folder it was made in.  It is durable on return, has
+ * lost the name it had, and can no more be opened for writing; the caller's descriptor
+ * is the last that could.
+ *
+ * EINVAL: `name` is not POOL@TAG; EEXIST: it is there; EPERM: the file is somebody
+ * else's, or a snapshot; EBUSY: others have it open; EUCLEAN: it is no sound pool;
+ * ENOENT: it was removed; EROFS.
+ */
+struct fmfs_adopt {
+	char name[FMFS_NAME_LEN];
+};
+
 #define FMFS_IOC_INFO _IOR('f', 0x60, struct fmfs_info)
 #define FMFS_IOC_LIST _IOWR('f', 0x61, struct fmfs_list)
 #define FMFS_IOC_ROOTS _IOWR('f', 0x62, struct fmfs_roots)
+#define FMFS_IOC_ADOPT _IOW('f', 0x63, struct fmfs_adopt)
 
 /* Whether the file is on FUSE, which its daemon is asked: 1, 0 or -errno. */
 int fmfs_is_fuse(int fd);

@@ -12,6 +12,7 @@
 #include "common/fmfs_ioctl.h"
 #include "fuse/control.h"
 #include "fuse/fmfs.h"
+#include "fuse/tmpfile.h"
 
 static void copy_name(char *to, size_t size, const char *from)
 {
@@ -120,6 +121,18 @@ static void reply_roots(fuse_req_t req, struct node *n, const void *in, size_t i
 	reply_page(req, rc, l, sizeof(*l));
 }
 
+static void reply_adopt(fuse_req_t req, struct node *n, const void *in, size_t in_len)
+{
+	struct fmfs_adopt adopt;
+
+	if (in_len < sizeof(adopt)) {
+		fuse_reply_err(req, EINVAL);
+		return;
+	}
+	memcpy(&adopt, in, sizeof(adopt));
+	tmpfile_adopt(req, n, adopt.name, sizeof(adopt.name));
+}
+
 void fmfs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
 		struct fuse_file_info *fi, unsigned int flags, const void *in,
 		size_t in_len, size_t out_max)
@@ -137,6 +150,8 @@ void fmfs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
 		reply_list(req, in, in_len, out_max);
 	else if (cmd == FMFS_IOC_ROOTS && !n->dir)
 		reply_roots(req, n, in, in_len, out_max);
+	else if (cmd == FMFS_IOC_ADOPT && !n->dir)
+		reply_adopt(req, n, in, in_len);
 	else
 		fuse_reply_err(req, ENOTTY);
 }

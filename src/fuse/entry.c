@@ -113,11 +113,7 @@ void fmfs_forget_multi(fuse_req_t req, size_t n, struct fuse_forget_data *forget
 
 /* --- making ------------------------------------------------------------- */
 
-/*
- * Let the new file belong to the caller, as if he had made it in the store.
- * Its mode was 0 till now, so that nobody else could get at it.
- */
-static int give_to_caller(fuse_req_t req, struct node *parent, int fd, mode_t mode)
+int entry_give_to_caller(fuse_req_t req, struct node *parent, int fd, mode_t mode)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	struct fmfs *f = fmfs_of(req);
@@ -128,9 +124,8 @@ static int give_to_caller(fuse_req_t req, struct node *parent, int fd, mode_t mo
 
 		if (rc < 0)
 			return rc;
-		/* In a set-group-ID folder it has the folder's group already. */
-		if (fchown(fd, ctx->uid, dir.st_mode & S_ISGID ? (gid_t)-1 : ctx->gid) <
-		    0)
+		if (fchown(fd, ctx->uid,
+			   dir.st_mode & S_ISGID ? dir.st_gid : ctx->gid) < 0)
 			return -errno;
 	}
 	return fchmod(fd, mode & 07777) < 0 ? -errno : 0;
@@ -154,7 +149,7 @@ int entry_make_file(fuse_req_t req, struct node *parent, const char *name, mode_
 		    O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	rc = give_to_caller(req, parent, fd, mode);
+	rc = entry_give_to_caller(req, parent, fd, mode);
 	if (rc == 0 && fstat(fd, st) < 0)
 		rc = -errno;
 	if (rc < 0) {

@@ -92,6 +92,7 @@ static void drop_if_unused(struct node_table *t, struct node *n)
 		t->nnodes--;
 		parent = n->parent;
 		pthread_mutex_destroy(&n->lock);
+		free(n->tmp_name);
 		free(n->name);
 		free(n);
 		parent->nref--;
@@ -150,6 +151,7 @@ void node_table_destroy(struct node_table *t)
 			if (n->nopen > 0)
 				close(n->fd);
 			pthread_mutex_destroy(&n->lock);
+			free(n->tmp_name);
 			free(n->name);
 			free(n);
 		}

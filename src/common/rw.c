@@ -40,7 +40,7 @@ int write_at(int fd, const void *buf, size_t len, uint64_t off)
 	return 0;
 }
 
-int write_all(int fd, const void *buf, size_t len)
+int write_next(int fd, const void *buf, size_t len)
 {
 	size_t done = 0;
 	ssize_t n;

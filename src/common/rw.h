@@ -13,7 +13,7 @@ ssize_t read_at(int fd, void *buf, size_t len, uint64_t off);
 /* Write all of it: 0 or -errno; then some of it may be written. */
 int write_at(int fd, const void *buf, size_t len, uint64_t off);
 
-/* The same to what has no offsets, as a pipe. */
-int write_all(int fd, const void *buf, size_t len);
+/* The same to where the file is, or to what has no offsets, as a pipe. */
+int write_next(int fd, const void *buf, size_t len);
 
 #endif

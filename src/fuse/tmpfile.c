@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -102,7 +103,7 @@ static bool is_snapshot_name(const char *name, size_t size)
 	return pool_len > 0 && snapshot_check_name(name, name, pool_len) == 0;
 }
 
-static int check_file(fuse_req_t req, struct node *n)
+static int check_adoptable(fuse_req_t req, struct node *n)
 {
 	uid_t uid = fuse_req_ctx(req)->uid;
 	struct pool_info info;
@@ -212,14 +213,13 @@ void tmpfile_adopt(fuse_req_t req, struct node *n, const char *name, size_t size
 	int rc = f->readonly ? -EROFS : is_snapshot_name(name, size) ? 0 : -EINVAL;
 
 	if (rc == 0)
-		rc = check_file(req, n);
+		rc = check_adoptable(req, n);
 	if (rc == 0)
 		rc = move(f, n, dir, name, old);
 	if (rc < 0)
 		fuse_reply_err(req, -rc);
 	else
 		fuse_reply_ioctl(req, 0, NULL, 0);
-	if (rc == 0)
-		forget_name(f, dir, old);
+	forget_name(f, dir, old);
 	node_unref(&f->nodes, dir);
 }

@@ -48,7 +48,7 @@ static void *write_all_bufs(void *arg)
 	struct ring_buf *buf;
 
 	while ((buf = ring_drain(&s->ring)) != NULL) {
-		s->write_rc = write_all(s->send->out_fd, buf->bytes, buf->len);
+		s->write_rc = write_next(s->send->out_fd, buf->bytes, buf->len);
 		if (s->write_rc < 0) {
 			ring_stop(&s->ring);
 			break;

@@ -6,6 +6,7 @@
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zstd.h>
 
@@ -13,14 +14,22 @@
 #include "heap/error.h"
 #include "stream/stream.h"
 
-/* Packing keeps up with a disk at it; higher ones save little of a heap. */
+/* Higher ones take longer and save little of a heap. */
 #define LEVEL -1
 
 struct options {
 	const char *base; /* NULL: all of the snapshot */
-	bool quiet, compress;
+	bool quiet, compress, has_level;
 	int level;
 };
+
+/* A file is to be small whatever its disk can take. */
+static bool writes_file(void)
+{
+	struct stat st;
+
+	return fstat(STDOUT_FILENO, &st) == 0 && S_ISREG(st.st_mode);
+}
 
 static int open_snapshot(const char *path, int *fd)
 {
@@ -61,6 +70,7 @@ static int send_open(const char *path, const struct options *options,
 
 	send->out_fd = STDOUT_FILENO;
 	send->compress = options->compress;
+	send->spare_time = !options->has_level && !writes_file();
 	send->level = options->level;
 	send->progress = progress_show;
 	send->arg = &progress;
@@ -137,6 +147,7 @@ static bool parse(int argc, char **argv, struct options *options, int *status)
 			*status = cli_usage(&verb_send);
 		else if (!parse_level(optarg, &options->level))
 			*status = CLI_USAGE;
+		options->has_level |= opt == 'l';
 		if (opt == 'h' || *status != CLI_OK)
 			return false;
 	}
@@ -168,7 +179,8 @@ const struct verb verb_send = {
 		"  -i, --incremental BASE  only what changed since BASE, another snapshot of\n"
 		"                          the pool (@TAG will do), which the receiver must have\n"
 		"  -q, --quiet             no progress on the terminal\n"
-		"      --level N           how hard zstd tries; -1 if not told\n"
+		"      --level N           pack all with zstd, so hard; if not told, a file at -1,\n"
+		"                          and other things while the receiver is waited for\n"
 		"      --no-compress       as it is\n",
 	.run = run,
 };

@@ -39,17 +39,26 @@ static uint32_t multiply(uint32_t a, uint32_t b)
 }
 
 /* A byte of zero multiplies what was before it by x^8. */
-uint32_t crc32c_zeros(uint32_t crc, uint64_t len)
+static uint32_t shift(uint32_t crc, uint64_t len)
 {
 	uint32_t power = UINT32_C(1) << (31 - 8);
 
-	crc = ~crc;
 	for (; len != 0; len >>= 1) {
 		if (len & 1)
 			crc = multiply(crc, power);
 		power = multiply(power, power);
 	}
-	return ~crc;
+	return crc;
+}
+
+uint32_t crc32c_join(uint32_t crc, uint32_t next, uint64_t len)
+{
+	return shift(crc, len) ^ next;
+}
+
+uint32_t crc32c_zeros(uint32_t crc, uint64_t len)
+{
+	return ~shift(~crc, len);
 }
 
 #ifdef __x86_64__

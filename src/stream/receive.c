@@ -19,6 +19,7 @@
 #include "common/rw.h"
 #include "heap/error.h"
 #include "heap/inspect.h"
+#include "stream/flush.h"
 #include "stream/ring.h"
 #include "stream/source.h"
 #include "stream/stream.h"
@@ -37,9 +38,11 @@ struct receiver {
 
 	uint64_t at;		/* of the record at hand in the stream */
 	uint32_t crc;		/* of the record before it */
+	uint32_t payload_crc;	/* of its payload alone */
 	const struct receive_to *to;
 	uint64_t off;		/* what lies before is in the file */
 	uint32_t out_crc;	/* of that */
+	struct flusher flusher;
 	struct source base;	/* as far as `off`, or its end */
 	uint8_t *piece, *base_piece;
 	ZSTD_DCtx *zstd;
@@ -208,7 +211,7 @@ static int cut_short(const struct receiver *r, size_t len)
 static int check_sent(struct receiver *r, struct ring_buf *buf,
 		      struct stream_record_disk *record)
 {
-	static const uint32_t no_crc;
+	struct stream_record_disk plain;
 	size_t len;
 	uint32_t crc;
 
@@ -220,9 +223,11 @@ static int check_sent(struct receiver *r, struct ring_buf *buf,
 	len = sizeof(*record) + record->payload_len;
 	if (buf->len < len)
 		return cut_short(r, buf->len);
-	memcpy(buf->bytes + offsetof(struct stream_record_disk, crc), &no_crc,
-	       sizeof(no_crc));
-	crc = crc32c(r->crc, buf->bytes, len);
+	plain = *record;
+	plain.crc = 0;
+	r->payload_crc = crc32c(0, buf->bytes + sizeof(plain), record->payload_len);
+	crc = crc32c_join(crc32c(r->crc, &plain, sizeof(plain)), r->payload_crc,
+			  record->payload_len);
 	if (crc != record->crc)
 		return damaged(r, "bad checksum");
 	if (buf->len > len)
@@ -293,11 +298,13 @@ static int put_data(struct receiver *r, const struct stream_record_disk *record,
 		if (ZSTD_isError(n) || n != record->len)
 			return damaged(r, "what is packed cannot be unpacked");
 		payload = r->piece;
+		r->payload_crc = crc32c(0, payload, record->len);
 	}
 	rc = write_at(r->to->fd, payload, record->len, record->off);
 	if (rc < 0)
 		return write_failed(rc);
-	r->out_crc = crc32c(r->out_crc, payload, record->len);
+	flusher_add(&r->flusher, record->len);
+	r->out_crc = crc32c_join(r->out_crc, r->payload_crc, record->len);
 	return read_base(r, record->off + record->len);
 }
 
@@ -333,9 +340,11 @@ static int put_same(struct receiver *r, const struct stream_record_disk *record)
 		if (rc < 0)
 			return err_in(rc, "%s", r->head.base_name);
 		r->out_crc = hole ? crc32c_zeros(r->out_crc, n)
-				  : crc32c(r->out_crc, r->base_piece, n);
-		if (!shared && !hole)
+				  : crc32c_join(r->out_crc, r->base.piece_crc, n);
+		if (!shared && !hole) {
 			rc = write_at(r->to->fd, r->base_piece, n, off);
+			flusher_add(&r->flusher, n);
+		}
 	}
 	return rc < 0 ? write_failed(rc) : 0;
 }
@@ -409,7 +418,8 @@ static int do_all(struct receiver *r)
 	return rc < 0 ? rc : 0;
 }
 
-static int run(struct receiver *r)
+/* With the other thread that reads. */
+static int read_and_do(struct receiver *r)
 {
 	int rc = -pthread_create(&r->reader, NULL, read_all_records, r);
 
@@ -420,6 +430,18 @@ static int run(struct receiver *r)
 	eventfd_write(r->stop_fd, 1);
 	pthread_join(r->reader, NULL);
 	return rc;
+}
+
+/* And with the one that has written to the disk what is in the file. */
+static int run(struct receiver *r)
+{
+	int rc = flusher_start(&r->flusher, r->to->fd), flush_rc;
+
+	if (rc < 0)
+		return err_sys(-rc, "no thread");
+	rc = read_and_do(r);
+	flush_rc = flusher_end(&r->flusher);
+	return rc == 0 && flush_rc < 0 ? write_failed(flush_rc) : rc;
 }
 
 /* Is it what the sender had?  All of it is looked at by the way; this is soon said. */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <zstd.h>
 
 #include "common/crc32c.h"
@@ -29,7 +30,10 @@ struct sender {
 	const struct stream_send *send;
 	struct source now, was;	/* the snapshot, the base */
 	uint8_t *piece, *base_piece;
+	size_t piece_len;
 	ZSTD_CCtx *zstd;
+	uint64_t spare_ns;	/* waited for the other side, and not used for packing */
+	uint64_t pack_ns;	/* what packing a whole piece took last */
 	uint32_t crc;		/* of the record before */
 	uint64_t off;		/* what lies before has been dealt with */
 	struct stream_record_disk run; /* ZERO or SAME that may get longer; kind 0: none */
@@ -41,6 +45,14 @@ struct sender {
 };
 
 /* --- the other thread ---------------------------------------------------------- */
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * UINT64_C(1000000000) + ts.tv_nsec;
+}
 
 static void *write_all_bufs(void *arg)
 {
@@ -73,28 +85,33 @@ static void hand_over(struct sender *s)
 /* Room for so many bytes: where. */
 static uint8_t *room_for(struct sender *s, size_t len)
 {
+	uint64_t begun_ns;
+
 	if (s->buf != NULL && s->ring.buf_len - s->buf->len < len)
 		hand_over(s);
-	if (s->buf == NULL)
+	if (s->buf == NULL) {
+		begun_ns = now_ns();
 		s->buf = ring_fill(&s->ring);
+		s->spare_ns += now_ns() - begun_ns;
+	}
 	return s->buf == NULL ? NULL : s->buf->bytes + s->buf->len;
 }
 
 /* --- records --------------------------------------------------------------------- */
 
-/* Complete the record at `at`, whose payload is behind it. */
-static void seal(struct sender *s, uint8_t *at, const struct stream_record_disk *record)
+/* Complete the record at `at`, behind which its payload is, with this checksum. */
+static void seal(struct sender *s, uint8_t *at, const struct stream_record_disk *record,
+		 uint32_t payload_crc)
 {
-	size_t len = sizeof(*record) + record->payload_len;
-
+	s->crc = crc32c_join(crc32c(s->crc, record, sizeof(*record)), payload_crc,
+			     record->payload_len);
 	memcpy(at, record, sizeof(*record));
-	s->crc = crc32c(s->crc, at, len);
 	memcpy(at + offsetof(struct stream_record_disk, crc), &s->crc, sizeof(s->crc));
-	s->buf->len += len;
+	s->buf->len += sizeof(*record) + record->payload_len;
 }
 
 static int put_record(struct sender *s, const struct stream_record_disk *record,
-		      const void *payload)
+		      const void *payload, uint32_t payload_crc)
 {
 	uint8_t *at = room_for(s, sizeof(*record) + record->payload_len);
 
@@ -102,13 +119,13 @@ static int put_record(struct sender *s, const struct stream_record_disk *record,
 		return write_failed(s);
 	if (record->payload_len > 0)
 		memcpy(at + sizeof(*record), payload, record->payload_len);
-	seal(s, at, record);
+	seal(s, at, record, payload_crc);
 	return 0;
 }
 
 static int end_run(struct sender *s)
 {
-	int rc = s->run.kind != 0 ? put_record(s, &s->run, NULL) : 0;
+	int rc = s->run.kind != 0 ? put_record(s, &s->run, NULL, 0) : 0;
 
 	s->run.kind = 0;
 	return rc;
@@ -127,27 +144,49 @@ static int put_run(struct sender *s, enum stream_kind kind, uint64_t off, uint64
 	return rc;
 }
 
+/* Whether there is time for packing so much: what it took last was since waited for the
+ * other side. */
+static bool may_pack(const struct sender *s, size_t len)
+{
+	return s->send->compress &&
+	       (!s->send->spare_time || s->spare_ns >= s->pack_ns * len / STREAM_PIECE_LEN);
+}
+
+/* How long it gets; 0: not shorter. */
+static size_t pack(struct sender *s, uint8_t *to, const uint8_t *bytes, size_t len)
+{
+	uint64_t begun_ns = now_ns(), took_ns;
+	size_t n = ZSTD_compress2(s->zstd, to, len - 1, bytes, len);
+
+	took_ns = now_ns() - begun_ns;
+	s->spare_ns -= took_ns < s->spare_ns ? took_ns : s->spare_ns;
+	s->pack_ns = took_ns * STREAM_PIECE_LEN / len;
+	return ZSTD_isError(n) ? 0 : n;
+}
+
 static int put_data(struct sender *s, uint64_t off, const uint8_t *bytes, size_t len)
 {
 	struct stream_record_disk record = {
 		.kind = STREAM_DATA, .off = off, .len = len, .payload_len = len
 	};
-	size_t packed_len;
+	size_t packed_len = 0;
 	uint8_t *at;
-	int rc;
+	int rc = end_run(s);
 
-	rc = end_run(s);
-	if (rc < 0 || !s->send->compress)
-		return rc < 0 ? rc : put_record(s, &record, bytes);
+	if (rc < 0)
+		return rc;
 	at = room_for(s, sizeof(record) + len);
 	if (at == NULL)
 		return write_failed(s);
-	packed_len = ZSTD_compress2(s->zstd, at + sizeof(record), len - 1, bytes, len);
-	if (ZSTD_isError(packed_len)) /* it does not get shorter */
-		return put_record(s, &record, bytes);
+	if (may_pack(s, len))
+		packed_len = pack(s, at + sizeof(record), bytes, len);
+	if (packed_len == 0)
+		return put_record(s, &record, bytes,
+				  len == s->piece_len ? s->now.piece_crc
+						      : crc32c(0, bytes, len));
 	record.kind = STREAM_PACKED;
 	record.payload_len = packed_len;
-	seal(s, at, &record);
+	seal(s, at, &record, crc32c(0, at + sizeof(record), packed_len));
 	return 0;
 }
 
@@ -158,7 +197,7 @@ static int put_end(struct sender *s)
 		.kind = STREAM_END, .off = s->now.size, .payload_len = sizeof(end)
 	};
 
-	return put_record(s, &record, &end);
+	return put_record(s, &record, &end, crc32c(0, &end, sizeof(end)));
 }
 
 /* --- pieces ------------------------------------------------------------------------ */
@@ -230,6 +269,7 @@ static int put_piece(struct sender *s, size_t len)
 	bool hole, base_hole;
 	int rc;
 
+	s->piece_len = len;
 	rc = source_next(&s->now, s->piece, len, &hole);
 	if (rc < 0)
 		return rc;

@@ -42,7 +42,8 @@ static int read_next(struct source *s, void *buf, size_t len)
 	if ((size_t)n < len)
 		return err_set(EUCLEAN, "is shorter than it was: it ends at %#llx",
 			       (unsigned long long)(s->off + n));
-	s->crc = crc32c(s->crc, buf, len);
+	s->piece_crc = crc32c(0, buf, len);
+	s->crc = crc32c_join(s->crc, s->piece_crc, len);
 	return 0;
 }
 

@@ -15,6 +15,7 @@ struct source {
 	uint64_t size;			/* bytes */
 	uint64_t off;			/* where it is */
 	uint32_t crc;			/* CRC32C of what lies before */
+	uint32_t piece_crc;		/* ... and of what was read last, unless a hole */
 	uint64_t data_off, data_end;	/* where data was found last; before off: to
 					 * be looked for again */
 };

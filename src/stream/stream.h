@@ -22,7 +22,10 @@ struct stream_send {
 	const char *name, *base_name; /* POOL@TAG */
 	int out_fd;
 	bool compress;
-	int level;		/* of zstd, if so */
+	bool spare_time;	/* only in the time that would be spent waiting for whoever
+				 * reads the stream: all through a slow network, hardly
+				 * anything through a pipe */
+	int level;		/* of zstd */
 	stream_progress *progress;
 	void *arg;
 };

@@ -167,6 +167,7 @@ static int fill(struct target *t, struct receiver *r, int fd, int base_fd, bool 
 	const struct receive_to to = {
 		.fd = fd,
 		.base_fd = base_fd,
+		.base_name = t->base_name,
 		.share = t->reflink,
 		.progress = progress_show,
 		.arg = &progress,

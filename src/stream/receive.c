@@ -283,7 +283,7 @@ static int read_base(struct receiver *r, uint64_t end)
 	while (rc == 0 && r->base.off < until)
 		rc = source_next(&r->base, r->base_piece,
 				 least_of(until - r->base.off, STREAM_PIECE_LEN), &hole);
-	return rc < 0 ? err_in(rc, "%s", r->head.base_name) : 0;
+	return rc < 0 ? err_in(rc, "%s", r->to->base_name) : 0;
 }
 
 static int put_data(struct receiver *r, const struct stream_record_disk *record,
@@ -338,7 +338,7 @@ static int put_same(struct receiver *r, const struct stream_record_disk *record)
 		n = least_of(end - off, STREAM_PIECE_LEN);
 		rc = source_next(&r->base, r->base_piece, n, &hole);
 		if (rc < 0)
-			return err_in(rc, "%s", r->head.base_name);
+			return err_in(rc, "%s", r->to->base_name);
 		r->out_crc = hole ? crc32c_zeros(r->out_crc, n)
 				  : crc32c_join(r->out_crc, r->base.piece_crc, n);
 		if (!shared && !hole) {
@@ -360,7 +360,7 @@ static int finish(struct receiver *r, const uint8_t *payload)
 	memcpy(&end, payload, sizeof(end));
 	if (end.base_crc != r->base.crc)
 		return err_set(ESTALE, "%s is not what the sender has by that name",
-			       r->head.base_name);
+			       r->to->base_name);
 	if (end.crc != r->out_crc)
 		return damaged(r, "what was received is not what was sent");
 	rc = inspect_pool(r->to->fd, &info);
@@ -458,15 +458,15 @@ static int check_base(struct receiver *r)
 					    : inspect_pool(r->to->base_fd, &info);
 	n = rc < 0 ? rc : read_at(r->to->base_fd, r->base_piece, STREAM_PIECE_LEN, 0);
 	if (n < 0)
-		return err_sys(-n, "%s", r->head.base_name);
+		return err_sys(-n, "%s", r->to->base_name);
 	if (info.state != POOL_GOOD ||
 	    memcmp(info.uuid, r->head.uuid, sizeof(info.uuid)) != 0)
 		return err_set(ESTALE, "%s is not of the pool that was sent",
-			       r->head.base_name);
+			       r->to->base_name);
 	if ((uint64_t)st.st_size != r->head.base_size ||
 	    crc32c(0, r->base_piece, n) != r->head.base_begin_crc)
 		return err_set(ESTALE, "%s is not what the sender has by that name",
-			       r->head.base_name);
+			       r->to->base_name);
 	return 0;
 }
 

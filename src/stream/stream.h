@@ -44,6 +44,7 @@ void receive_close(struct receiver *r);
 struct receive_to {
 	int fd;			/* an empty file, open for reading and writing */
 	int base_fd;		/* the base, if the stream has one; else -1 */
+	const char *base_name;	/* what messages call it */
 	bool share;		/* let the file share blocks with the base */
 	stream_progress *progress;
 	void *arg;

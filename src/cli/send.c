@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zstd.h>
 
 #include "cli/cli.h"
 #include "heap/error.h"
@@ -107,15 +106,15 @@ static int send_it(const char *path, const struct options *options)
 
 static bool parse_level(const char *word, int *level)
 {
+	int min, max;
 	char *end;
 	long n;
 
 	errno = 0;
 	n = strtol(word, &end, 10);
-	if (errno != 0 || end == word || *end != '\0' || n < ZSTD_minCLevel() ||
-	    n > ZSTD_maxCLevel()) {
-		cli_fail(word, "a level is a number from %d to %d", ZSTD_minCLevel(),
-			 ZSTD_maxCLevel());
+	stream_levels(&min, &max);
+	if (errno != 0 || end == word || *end != '\0' || n < min || n > max) {
+		cli_fail(word, "a level is a number from %d to %d", min, max);
 		return false;
 	}
 	*level = n;

@@ -411,6 +411,12 @@ static int make_room(struct sender *s)
 	return 0;
 }
 
+void stream_levels(int *min, int *max)
+{
+	*min = ZSTD_minCLevel();
+	*max = ZSTD_maxCLevel();
+}
+
 int stream_send(const struct stream_send *send)
 {
 	struct sender s = { .send = send };

@@ -30,6 +30,9 @@ struct stream_send {
 	void *arg;
 };
 
+/* The levels that there are, from the fastest. */
+void stream_levels(int *min, int *max);
+
 /* Write the stream to out_fd.  -EINVAL: not pools, or not snapshots of one pool.  If it
  * fails after something was written, what was is no whole stream. */
 int stream_send(const struct stream_send *send);

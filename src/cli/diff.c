@@ -254,6 +254,9 @@ static int compare_chunk(struct diff *d, uint64_t off, struct ranges *chunks,
 		return CLI_OK;
 	d->same = false;
 	d->nchanged_chunks++;
+	/* The bytes of a range of chunks come before it. */
+	if (chunks->off + chunks->len != off)
+		end_range(bytes);
 	add_range(chunks, off, FM_CHUNK_LEN);
 	for (size_t at = 0; at < FM_CHUNK_LEN; at += FM_PAGE_LEN)
 		compare_page(d, at, off + at, bytes);
@@ -284,8 +287,8 @@ static int compare_bytes(struct diff *d, struct ranges *chunks, struct ranges *b
 			status = compare_chunk(d, off, chunks, bytes);
 		off = off < end ? off + FM_CHUNK_LEN : end;
 	}
-	end_range(chunks);
 	end_range(bytes);
+	end_range(chunks);
 	return status;
 }
 

@@ -19,7 +19,6 @@
 #include "common/rw.h"
 #include "heap/error.h"
 #include "heap/inspect.h"
-#include "stream/flush.h"
 #include "stream/ring.h"
 #include "stream/source.h"
 #include "stream/stream.h"
@@ -42,7 +41,6 @@ struct receiver {
 	const struct receive_to *to;
 	uint64_t off;		/* what lies before is in the file */
 	uint32_t out_crc;	/* of that */
-	struct flusher flusher;
 	struct source base;	/* as far as `off`, or its end */
 	uint8_t *piece, *base_piece;
 	ZSTD_DCtx *zstd;
@@ -303,7 +301,6 @@ static int put_data(struct receiver *r, const struct stream_record_disk *record,
 	rc = write_at(r->to->fd, payload, record->len, record->off);
 	if (rc < 0)
 		return write_failed(rc);
-	flusher_add(&r->flusher, record->len);
 	r->out_crc = crc32c_join(r->out_crc, r->payload_crc, record->len);
 	return read_base(r, record->off + record->len);
 }
@@ -341,10 +338,8 @@ static int put_same(struct receiver *r, const struct stream_record_disk *record)
 			return err_in(rc, "%s", r->to->base_name);
 		r->out_crc = hole ? crc32c_zeros(r->out_crc, n)
 				  : crc32c_join(r->out_crc, r->base.piece_crc, n);
-		if (!shared && !hole) {
+		if (!shared && !hole)
 			rc = write_at(r->to->fd, r->base_piece, n, off);
-			flusher_add(&r->flusher, n);
-		}
 	}
 	return rc < 0 ? write_failed(rc) : 0;
 }
@@ -419,7 +414,7 @@ static int do_all(struct receiver *r)
 }
 
 /* With the other thread that reads. */
-static int read_and_do(struct receiver *r)
+static int run(struct receiver *r)
 {
 	int rc = -pthread_create(&r->reader, NULL, read_all_records, r);
 
@@ -430,18 +425,6 @@ static int read_and_do(struct receiver *r)
 	eventfd_write(r->stop_fd, 1);
 	pthread_join(r->reader, NULL);
 	return rc;
-}
-
-/* And with the one that has written to the disk what is in the file. */
-static int run(struct receiver *r)
-{
-	int rc = flusher_start(&r->flusher, r->to->fd), flush_rc;
-
-	if (rc < 0)
-		return err_sys(-rc, "no thread");
-	rc = read_and_do(r);
-	flush_rc = flusher_end(&r->flusher);
-	return rc == 0 && flush_rc < 0 ? write_failed(flush_rc) : rc;
 }
 
 /* Is it what the sender had?  All of it is looked at by the way; this is soon said. */

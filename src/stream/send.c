@@ -32,7 +32,7 @@ struct sender {
 	uint8_t *piece, *base_piece;
 	size_t piece_len;
 	ZSTD_CCtx *zstd;
-	uint64_t spare_ns;	/* waited for the other side, and not used for packing */
+	uint64_t spare_ns;	/* of the last wait for the other side, not used since */
 	uint64_t pack_ns;	/* what packing a whole piece took last */
 	uint32_t crc;		/* of the record before */
 	uint64_t off;		/* what lies before has been dealt with */
@@ -92,7 +92,7 @@ static uint8_t *room_for(struct sender *s, size_t len)
 	if (s->buf == NULL) {
 		begun_ns = now_ns();
 		s->buf = ring_fill(&s->ring);
-		s->spare_ns += now_ns() - begun_ns;
+		s->spare_ns = now_ns() - begun_ns;
 	}
 	return s->buf == NULL ? NULL : s->buf->bytes + s->buf->len;
 }
@@ -144,8 +144,8 @@ static int put_run(struct sender *s, enum stream_kind kind, uint64_t off, uint64
 	return rc;
 }
 
-/* Whether there is time for packing so much: what it took last was since waited for the
- * other side. */
+/* Whether there is time for packing so much: the last wait for the other side was longer
+ * than that takes. */
 static bool may_pack(const struct sender *s, size_t len)
 {
 	return s->send->compress &&

@@ -15,10 +15,8 @@
 
 #include <fmalloc.h>
 
-#include "cli/ask.h"
 #include "cli/check.h"
 #include "cli/cli.h"
-#include "fuse/store.h"
 #include "heap/error.h"
 #include "heap/inspect.h"
 
@@ -108,30 +106,10 @@ static void list_summary(struct report *r, int rc, struct json_list *list)
 	cli_json_list_add(list, obj);
 }
 
-/* Whether names with '@' are those of snapshots there, and no pool's: at a mount, and
- * in a store. */
-static bool has_snapshots(const char *path)
-{
-	struct fmfs_info info;
-
-	return store_has(path) || ask_info_at(path, &info) == 0;
-}
-
-/* A snapshot is never changed. */
-static bool is_snapshot(const char *path)
-{
-	char *real = realpath(path, NULL);
-	bool is = real != NULL && strchr(strrchr(real, '/'), '@') != NULL &&
-		  has_snapshots(real);
-
-	free(real);
-	return is;
-}
-
 int check_pool(const char *path, const struct check_options *options,
 	       struct json_list *list)
 {
-	int flags = options->repair && !is_snapshot(path) ? FM_CHECK_REPAIR : 0;
+	int flags = options->repair && !cli_is_snapshot(path) ? FM_CHECK_REPAIR : 0;
 	struct report r = { .options = options, .path = path };
 	int status = CLI_OK, rc, result;
 
@@ -215,7 +193,7 @@ static int check_with_snapshots(const char *path, const struct check_options *op
 
 	find_snapshots(path, &names);
 	for (size_t i = 0; i < names.n; i++) {
-		if (is_snapshot(names.name[i]))
+		if (cli_is_snapshot(names.name[i]))
 			status = check_worse(
 				status, check_pool(names.name[i], options, list));
 		free(names.name[i]);

@@ -18,6 +18,7 @@ enum cli_status {
 	CLI_OK = 0,
 	CLI_FAILED = 1,
 	CLI_USAGE = 2,
+	CLI_DIFFER = 1,	  /* fmfs diff, of which CLI_USAGE is also a failure */
 	CLI_REPAIRED = 3, /* fmfs check: and now all is good */
 	CLI_DAMAGED = 4	  /* fmfs check: and is still */
 };
@@ -27,19 +28,22 @@ struct verb {
 	const char *synopsis; /* what follows "fmfs " in the usage line */
 	const char *summary;  /* half a line */
 	const char *help;     /* the rest; NULL: run() says it on --help */
+	int failed;	      /* what cli_fail() returns; 0: CLI_FAILED */
 	/* argv[0] is "fmfs VERB", for getopt's messages; returns a cli_status. */
 	int (*run)(int argc, char **argv);
 };
 
-extern const struct verb verb_check, verb_clone, verb_create, verb_info, verb_ls,
-	verb_mount, verb_rollback, verb_roots, verb_snapshot, verb_stat, verb_umount;
+extern const struct verb verb_check, verb_clone, verb_create, verb_diff, verb_info,
+	verb_ls, verb_mount, verb_receive, verb_rollback, verb_roots, verb_send,
+	verb_snapshot, verb_stat, verb_umount;
 
 /* --- messages ------------------------------------------------------------ */
 
 /* The verb that messages name; NULL: none. */
 void cli_set_verb(const struct verb *verb);
 
-/* "fmfs VERB: THING: CAUSE" on standard error, escaped; returns CLI_FAILED. */
+/* "fmfs VERB: THING: CAUSE" on standard error, escaped; returns CLI_FAILED, or what is
+ * that of the verb. */
 int cli_fail(const char *thing, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
@@ -64,6 +68,25 @@ bool cli_json_option(const struct verb *verb, int argc, char **argv, bool *json,
 
 /* Open a regular file for reading: CLI_OK and *fd, or a message. */
 int cli_open_pool(const char *path, int *fd);
+
+/* Whether the path is that of a snapshot, at a mount or in a store, which is never
+ * changed (where.c). */
+bool cli_is_snapshot(const char *path);
+
+/* --- progress (progress.c) -------------------------------------------------- */
+
+/* A line on standard error if that is a terminal, of how much is done. */
+struct progress {
+	bool shown;	   /* at all */
+	bool is_there;	   /* a line, that progress_end() ends */
+	uint64_t begun_ns, last_ns;
+};
+
+void progress_begin(struct progress *p, bool quiet);
+/* `arg` is the struct progress; bytes. */
+void progress_show(void *arg, uint64_t done, uint64_t size);
+/* Before any message. */
+void progress_end(struct progress *p);
 
 /* --- text ---------------------------------------------------------------- */
 

@@ -39,7 +39,7 @@ int cli_fail(const char *thing, const char *fmt, ...)
 	free(cause);
 	free(safe_cause);
 	free(safe_thing);
-	return CLI_FAILED;
+	return current && current->failed ? current->failed : CLI_FAILED;
 }
 
 int cli_fail_errno(const char *thing, int err)

@@ -25,6 +25,42 @@ uint32_t crc32c_by_table(uint32_t crc, const void *buf, size_t len)
 	return ~crc;
 }
 
+/* The product of two polynomials modulo POLY; bit 31 is the coefficient of x^0. */
+static uint32_t multiply(uint32_t a, uint32_t b)
+{
+	uint32_t product = 0;
+
+	for (; a != 0; a <<= 1) {
+		if (a & UINT32_C(1) << 31)
+			product ^= b;
+		b = b & 1 ? b >> 1 ^ POLY : b >> 1;
+	}
+	return product;
+}
+
+/* A byte of zero multiplies what was before it by x^8. */
+static uint32_t shift(uint32_t crc, uint64_t len)
+{
+	uint32_t power = UINT32_C(1) << (31 - 8);
+
+	for (; len != 0; len >>= 1) {
+		if (len & 1)
+			crc = multiply(crc, power);
+		power = multiply(power, power);
+	}
+	return crc;
+}
+
+uint32_t crc32c_join(uint32_t crc, uint32_t next, uint64_t len)
+{
+	return shift(crc, len) ^ next;
+}
+
+uint32_t crc32c_zeros(uint32_t crc, uint64_t len)
+{
+	return ~shift(~crc, len);
+}
+
 #ifdef __x86_64__
 
 static bool look_for_instruction(void)

@@ -8,7 +8,11 @@
 
 /* The checksum of what `crc` covers followed by buf; start with crc 0. */
 uint32_t crc32c(uint32_t crc, const void *buf, size_t len);
-/* The same, on any processor. */
+/* The checksum of what `crc` covers followed by len bytes whose checksum is `next`; and
+ * by len zero bytes.  What they take hardly depends on len (some us). */
+uint32_t crc32c_join(uint32_t crc, uint32_t next, uint64_t len);
+uint32_t crc32c_zeros(uint32_t crc, uint64_t len);
+/* As crc32c(), on any processor. */
 uint32_t crc32c_by_table(uint32_t crc, const void *buf, size_t len);
 
 #endif

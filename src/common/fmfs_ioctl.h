@@ -82,9 +82,25 @@ struct fmfs_clone {
  * holds: src/fuse/restore.h.  On the disk when it returns.
  */
 
+/*
+ * FMFS_IOC_ADOPT: a file of the mount, made by open(2) with O_TMPFILE or with a name, to
+ * become the snapshot `name` of the folder it was made in.  It is durable on return, has
+ * lost the name it had, and can no more be opened for writing; the caller's descriptor
+ * is the last that could.
+ *
+ * EINVAL: `name` is not POOL@TAG; EEXIST: it is there; EPERM: the file is somebody
+ * else's, or a snapshot, or POOL is there and not for the caller to take snapshots
+ * of; EBUSY: others have it open; EUCLEAN: it is no sound pool; ENOENT: it was removed;
+ * EROFS.
+ */
+struct fmfs_adopt {
+	char name[FMFS_NAME_LEN];
+};
+
 #define FMFS_IOC_INFO _IOR('f', 0x60, struct fmfs_info)
 #define FMFS_IOC_LIST _IOWR('f', 0x61, struct fmfs_list)
 #define FMFS_IOC_ROOTS _IOWR('f', 0x62, struct fmfs_roots)
+#define FMFS_IOC_ADOPT _IOW('f', 0x63, struct fmfs_adopt)
 #define FMFS_IOC_CLONE _IOW('f', 0x64, struct fmfs_clone)
 #define FMFS_IOC_ROLLBACK _IO('f', 0x65)
 

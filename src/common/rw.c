@@ -39,3 +39,19 @@ int write_at(int fd, const void *buf, size_t len, uint64_t off)
 	}
 	return 0;
 }
+
+int write_next(int fd, const void *buf, size_t len)
+{
+	size_t done = 0;
+	ssize_t n;
+
+	while (done < len) {
+		n = write(fd, (const char *)buf + done, len - done);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -ENOSPC;
+		done += n;
+	}
+	return 0;
+}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reading and writing at an offset until all is done, whatever signals come. */
+/* Reading and writing until all is done, whatever signals come. */
 #ifndef FM_COMMON_RW_H
 #define FM_COMMON_RW_H
 
@@ -12,5 +12,8 @@ ssize_t read_at(int fd, void *buf, size_t len, uint64_t off);
 
 /* Write all of it: 0 or -errno; then some of it may be written. */
 int write_at(int fd, const void *buf, size_t len, uint64_t off);
+
+/* The same to where the file is, or to what has no offsets, as a pipe. */
+int write_next(int fd, const void *buf, size_t len);
 
 #endif

@@ -16,6 +16,7 @@
 #include "fuse/file.h"
 #include "fuse/fmfs.h"
 #include "fuse/restore.h"
+#include "fuse/tmpfile.h"
 
 static void copy_name(char *to, size_t size, const char *from)
 {
@@ -44,14 +45,6 @@ static void reply_info(fuse_req_t req, size_t out_max)
 	fuse_reply_ioctl(req, 0, &info, sizeof(info));
 }
 
-/* Of a path, the name in its folder. */
-static const char *base_of(const char *path)
-{
-	const char *slash = path == NULL ? NULL : strrchr(path, '/');
-
-	return slash == NULL ? path : slash + 1;
-}
-
 struct listing {
 	fuse_req_t req;
 	bool may_search; /* the folder */
@@ -73,8 +66,8 @@ static int add_pool(const struct catalog_pool *pool, void *arg)
 	struct fmfs_list *l = listing->page;
 	struct fmfs_pool_rec *r = &l->pool[l->n];
 
-	copy_name(r->name, sizeof(r->name), base_of(pool->name));
-	copy_name(r->parent, sizeof(r->parent), base_of(pool->parent));
+	copy_name(r->name, sizeof(r->name), store_name_of(pool->name));
+	copy_name(r->parent, sizeof(r->parent), pool->parent == NULL ? NULL : store_name_of(pool->parent));
 	r->kind = FMFS_KIND_UNKNOWN;
 	if (!listing->may_search || !may_read(listing->req, pool->name))
 		return ++l->n == FMFS_LIST_MAX;
@@ -172,6 +165,18 @@ static void reply_clone(fuse_req_t req, struct node *n, const void *in, size_t i
 		fuse_reply_ioctl(req, 0, NULL, 0);
 }
 
+static void reply_adopt(fuse_req_t req, struct node *n, const void *in, size_t in_len)
+{
+	struct fmfs_adopt adopt;
+
+	if (in_len < sizeof(adopt)) {
+		fuse_reply_err(req, EINVAL);
+		return;
+	}
+	memcpy(&adopt, in, sizeof(adopt));
+	tmpfile_adopt(req, n, adopt.name, sizeof(adopt.name));
+}
+
 void fmfs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
 		struct fuse_file_info *fi, unsigned int flags, const void *in,
 		size_t in_len, size_t out_max)
@@ -196,6 +201,8 @@ void fmfs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
 		reply_clone(req, n, in, in_len);
 	else if (cmd == FMFS_IOC_ROLLBACK)
 		restore_rollback(req, n);
+	else if (cmd == FMFS_IOC_ADOPT)
+		reply_adopt(req, n, in, in_len);
 	else
 		fuse_reply_err(req, ENOTTY);
 }

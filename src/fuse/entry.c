@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Names in a folder.  A name with '@' is a snapshot's, POOL@TAG: it is made by
- * link(2), and nothing else makes one or turns one into something else.
+ * link(2), or of a file that was received (tmpfile.c), and nothing else makes one or
+ * turns one into something else.
  */
 #include <config.h>
 

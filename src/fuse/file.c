@@ -17,6 +17,7 @@
 #include "fuse/entry.h"
 #include "fuse/file.h"
 #include "fuse/fmfs.h"
+#include "fuse/tmpfile.h"
 
 /* What a 32-bit reply can tell, in whole blocks (of reflinks, say). */
 #define COPY_MAX ((size_t)0x7ffff000)
@@ -30,6 +31,7 @@ static bool is_write(int flags)
 static void let_go(fuse_req_t req, struct node *n)
 {
 	passthrough_detach(req, node_release(n));
+	tmpfile_closed(fmfs_of(req), n);
 }
 
 /* Complete fi for the node, which is held; file_reads() looks at its last bit. */
@@ -77,6 +79,21 @@ void fmfs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		let_go(req, n); /* interrupted: there is no release */
 }
 
+/* Answer with a file just made, of which `e` is the entry, and whose node is held. */
+static void reply_created(fuse_req_t req, const struct fuse_entry_param *e,
+			  struct fuse_file_info *fi)
+{
+	struct node *n = fmfs_node(req, e->ino);
+	int rc = make_handle(req, n, fi);
+
+	if (rc == 0 && fuse_reply_create(req, e, fi) != -ENOENT)
+		return;
+	if (rc < 0)
+		fuse_reply_err(req, -rc);
+	let_go(req, n);
+	node_forget(&fmfs_of(req)->nodes, n, 1);
+}
+
 void fmfs_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		 struct fuse_file_info *fi)
 {
@@ -104,15 +121,20 @@ void fmfs_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mod
 	n = fmfs_node(req, e.ino);
 	node_hold_new(n, fd);
 	index_created(f->index, n);
-	rc = make_handle(req, n, fi);
-	if (rc < 0) {
-		let_go(req, n);
-		node_forget(&f->nodes, n, 1);
+	reply_created(req, &e, fi);
+}
+
+void fmfs_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode,
+		  struct fuse_file_info *fi)
+{
+	struct node *dir = fmfs_node(req, parent);
+	struct fuse_entry_param e;
+	int rc = dir == NULL ? -ESTALE : tmpfile_make(req, dir, mode, &e);
+
+	if (rc < 0)
 		fuse_reply_err(req, -rc);
-	} else if (fuse_reply_create(req, &e, fi) == -ENOENT) {
-		let_go(req, n);
-		node_forget(&f->nodes, n, 1);
-	}
+	else
+		reply_created(req, &e, fi);
 }
 
 void fmfs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,

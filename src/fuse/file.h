@@ -16,6 +16,8 @@ static inline bool file_reads(const struct fuse_file_info *fi)
 void fmfs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void fmfs_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		 struct fuse_file_info *fi);
+void fmfs_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode,
+		  struct fuse_file_info *fi);
 void fmfs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	       struct fuse_file_info *fi);
 void fmfs_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *in, off_t off,

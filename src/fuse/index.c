@@ -157,7 +157,7 @@ static enum catalog_kind kind_of(const struct pool_info *info)
  */
 static int put_file(struct index *x, const char *path, int fd, bool in_use)
 {
-	const char *base = strrchr(path, '/');
+	const char *base = store_name_of(path);
 	struct catalog_pool pool = { .name = path };
 	struct root_list roots = { 0 };
 	struct pool_info info;
@@ -165,7 +165,6 @@ static int put_file(struct index *x, const char *path, int fd, bool in_use)
 	struct stat st;
 	int rc;
 
-	base = base == NULL ? path : base + 1;
 	/* The times first: what changes later is then seen as changed. */
 	if (fstat(fd, &st) < 0)
 		return -errno;

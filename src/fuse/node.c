@@ -93,6 +93,7 @@ static void drop_if_unused(struct node_table *t, struct node *n)
 		t->nnodes--;
 		parent = n->parent;
 		pthread_mutex_destroy(&n->lock);
+		free(n->tmp_name);
 		free(n->name);
 		free(n);
 		parent->nref--;
@@ -153,6 +154,7 @@ void node_table_destroy(struct node_table *t)
 			if (n->old_fd >= 0)
 				close(n->old_fd);
 			pthread_mutex_destroy(&n->lock);
+			free(n->tmp_name);
 			free(n->name);
 			free(n);
 		}

@@ -47,6 +47,7 @@ struct node {
 	int fd;                    /* if nopen: the file */
 	bool writable;             /* if nopen: fd is O_RDWR, else O_RDONLY */
 	int backing_id;            /* if nopen: passthrough; 0: none yet */
+	char *tmp_name;		   /* of a file without a name: in the store's tmp/ */
 	struct lock_owner *owners; /* locks.c */
 };
 

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The operations of the file system.  Not there, because libfuse or the kernel
- * answer rightly without: access (default_permissions), readlink, poll, bmap,
- * tmpfile (EOPNOTSUPP).
+ * answer rightly without: access (default_permissions), readlink, poll, bmap.
  */
 #include <config.h>
 
@@ -30,6 +29,7 @@ const struct fuse_lowlevel_ops fmfs_ops = {
 	.link = fmfs_link,
 	.open = fmfs_open,
 	.create = fmfs_create,
+	.tmpfile = fmfs_tmpfile,
 	.read = fmfs_read,
 	.write_buf = fmfs_write_buf,
 	.flush = fmfs_flush,

@@ -56,7 +56,7 @@ static int add_tag(struct tags *t, const char *tag)
 
 static int find_tags(const struct store *s, const char *path, struct tags *t)
 {
-	const char *slash = strrchr(path, '/'), *name = slash == NULL ? path : slash + 1;
+	const char *name = store_name_of(path);
 	const size_t len = strlen(name);
 	char folder[PATH_MAX];
 	struct dirent *de;
@@ -378,7 +378,6 @@ static int rename_files(fuse_req_t req, struct renaming *r)
 static void note_snapshots(struct fmfs *f, const struct renaming *r)
 {
 	char from[NODE_PATH_LEN], to[NODE_PATH_LEN];
-	const char *name;
 	struct stat st;
 
 	for (size_t i = 0; i < r->tags.n; i++) {
@@ -386,9 +385,7 @@ static void note_snapshots(struct fmfs *f, const struct renaming *r)
 		    join(to, r->to, r->tags.tag[i]) < 0 ||
 		    fstatat(f->store.pools_fd, to, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
-		name = strrchr(to, '/');
-		node_moved(&f->nodes, st.st_ino, r->newdir,
-			   name == NULL ? to : name + 1);
+		node_moved(&f->nodes, st.st_ino, r->newdir, store_name_of(to));
 		index_renamed(f->index, NULL, from, to);
 	}
 }

@@ -298,6 +298,13 @@ void store_folder_of(const char *path, char folder[PATH_MAX])
 		 slash == NULL ? "." : path);
 }
 
+const char *store_name_of(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash == NULL ? path : slash + 1;
+}
+
 int store_sync_folder(const struct store *s, const char *path)
 {
 	char folder[PATH_MAX];

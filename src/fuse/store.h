@@ -69,8 +69,9 @@ int store_publish(const struct store *s, const char *tmp_name, const char *path)
 /* Rename a file in pools/; -EEXIST if the new name is taken. */
 int store_rename(const struct store *s, const char *from, const char *to);
 
-/* The folder that has the file at the path below pools/; and fsync(2) of it. */
+/* Of a path below pools/: the folder and the name in it; and fsync(2) of that folder. */
 void store_folder_of(const char *path, char folder[PATH_MAX]);
+const char *store_name_of(const char *path);
 int store_sync_folder(const struct store *s, const char *path);
 
 #endif

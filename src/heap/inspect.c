@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/rw.h"
+#include "heap/atomic.h"
 #include "heap/error.h"
 #include "heap/heap.h"
 #include "heap/inspect.h"
@@ -67,6 +68,11 @@ void inspect_close_view(struct inspect_view *view)
 	if (view->shared)
 		lock_unshare(view->fd);
 	view->shared = false;
+}
+
+bool inspect_is_log(const struct inspect_view *view, uint64_t off)
+{
+	return view->atomic != NULL && log_has_page(&view->atomic->log, off);
 }
 
 int inspect_finish_copy(struct inspect_view *view, int copy)

@@ -62,6 +62,9 @@ int inspect_open_still(struct inspect_view *view, int fd);
  * of pread(2). */
 int inspect_read(void *src, uint64_t off, void *buf, size_t len);
 
+/* Whether the page at off is of the view's log: how the pool is kept, and no part of it. */
+bool inspect_is_log(const struct inspect_view *view, uint64_t off);
+
 /*
  * Let `copy` be the atomic pool of the view: a sound one by itself, whose log is empty.
  * It has what the view's file has of its first super.heap_end bytes, copied since the

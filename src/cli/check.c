@@ -17,6 +17,7 @@
 
 #include "cli/check.h"
 #include "cli/cli.h"
+#include "fuse/store.h"
 #include "heap/error.h"
 #include "heap/inspect.h"
 

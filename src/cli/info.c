@@ -24,7 +24,9 @@ static void print_text(const struct fmfs_info *info, const struct mount_entry *m
 	if (info->flags & FMFS_F_PASSTHROUGH)
 		puts("passthrough: yes");
 	else
-		printf("passthrough: no (%s)\n", *why ? why : "no reason given");
+		printf("passthrough: no (%s)%s\n", *why ? why : "no reason given",
+		       info->flags & FMFS_F_SLOW ? ": large shared mappings are slow"
+						 : "");
 	printf("reflink: %s\n", info->flags & FMFS_F_REFLINK ? "yes" : "no");
 	printf("read-only: %s\n", info->flags & FMFS_F_READONLY ? "yes" : "no");
 	printf("atomic: %s\n", info->flags & FMFS_F_ATOMIC ? "yes" : "no");
@@ -44,6 +46,7 @@ static void print_json(const struct fmfs_info *info, const struct mount_entry *m
 		     json_boolean(info->flags & FMFS_F_PASSTHROUGH));
 	if (*info->why_not)
 		cli_json_text(obj, "why_not", info->why_not);
+	cli_json_set(obj, "slow", json_boolean(info->flags & FMFS_F_SLOW));
 	cli_json_set(obj, "reflink", json_boolean(info->flags & FMFS_F_REFLINK));
 	cli_json_set(obj, "read_only", json_boolean(info->flags & FMFS_F_READONLY));
 	cli_json_set(obj, "atomic", json_boolean(info->flags & FMFS_F_ATOMIC));

@@ -17,6 +17,7 @@
 #define FMFS_F_REFLINK 0x2u	/* snapshots share space (FICLONE works) */
 #define FMFS_F_READONLY 0x4u
 #define FMFS_F_ATOMIC 0x8u	/* new pools are to be atomic */
+#define FMFS_F_SLOW 0x10u	/* no passthrough, and large shared mappings are slow */
 
 struct fmfs_info {		/* FMFS_IOC_INFO: any file of the mount */
 	uint32_t abi;		/* FMFS_ABI */

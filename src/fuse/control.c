@@ -36,6 +36,8 @@ static void reply_info(fuse_req_t req, size_t out_max)
 		info.flags |= FMFS_F_PASSTHROUGH;
 	else
 		copy_name(info.why_not, sizeof(info.why_not), f->passthrough.why_not);
+	if (f->passthrough.slow)
+		info.flags |= FMFS_F_SLOW;
 	if (f->store.reflink)
 		info.flags |= FMFS_F_REFLINK;
 	if (f->readonly)

@@ -102,6 +102,7 @@ static void init(void *data, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_PARALLEL_DIROPS);
 	want(conn, FUSE_CAP_SPLICE_WRITE);
 	want(conn, FUSE_CAP_SPLICE_MOVE);
+	f->passthrough.mountpoint = m->mountpoint;
 	passthrough_init(&f->passthrough, &f->store, m->opt.no_passthrough, conn);
 	log_info("%s: mounted at %s", f->store.path, m->mountpoint);
 	if (m->ready_fd < 0)
@@ -376,8 +377,11 @@ static int ask_mount(const char *mountpoint, bool want_passthrough)
 		close(fd);
 	alarm(0);
 	if (rc == 0 && want_passthrough && !(info.flags & FMFS_F_PASSTHROUGH))
-		log_warn("no passthrough: %.*s; large shared mappings will be slow",
-			 (int)sizeof(info.why_not), info.why_not);
+		log_warn("no passthrough: %.*s%s", (int)sizeof(info.why_not),
+			 info.why_not,
+			 info.flags & FMFS_F_SLOW
+				 ? "; large shared mappings will be slow"
+				 : "");
 	return rc < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 

@@ -3,15 +3,18 @@
 #include <config.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "common/log.h"
 #include "fuse/fmfs.h"
+#include "fuse/mountinfo.h"
 
 /* The initial user namespace has a fixed inode number (PROC_USER_INIT_INO). */
 #define INIT_USERNS_INO 0xeffffffdu
@@ -36,6 +39,30 @@ static bool has_sys_admin(void)
 	return caps >> CAP_SYS_ADMIN_BIT & 1;
 }
 
+/*
+ * The kernel lets a mount have some 48 MB of dirty pages and no more, so that stores
+ * through large mappings wait for the daemon all the time.  Root may say that it is as good
+ * as a disk.
+ */
+static bool lift_dirty_limit(const char *mountpoint)
+{
+	struct mount_entry e;
+	char path[64];
+	bool lifted;
+	int fd;
+
+	if (mountpoint == NULL || mount_find_point(mountpoint, &e) != 1)
+		return false;
+	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/strict_limit", major(e.dev),
+		 minor(e.dev));
+	mount_entry_free(&e);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	lifted = fd >= 0 && write(fd, "0", 1) == 1;
+	if (fd >= 0)
+		close(fd);
+	return lifted;
+}
+
 static void decide_against(struct passthrough *p, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 static void decide_against(struct passthrough *p, const char *fmt, ...)
@@ -47,9 +74,11 @@ static void decide_against(struct passthrough *p, const char *fmt, ...)
 	va_end(ap);
 	p->on = false;
 	p->decided = true;
-	log_warn("no passthrough: %s; large shared mappings will be slow, but not pools "
-		 "that are atomic (-o atomic)",
-		 p->why_not);
+	p->slow = !lift_dirty_limit(p->mountpoint);
+	log_warn("no passthrough: %s%s", p->why_not,
+		 p->slow ? "; large shared mappings will be slow, but not pools that are "
+			   "atomic (-o atomic)"
+			 : "");
 }
 
 void passthrough_init(struct passthrough *p, const struct store *s, bool refused,

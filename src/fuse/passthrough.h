@@ -19,10 +19,12 @@ struct store;
 
 struct passthrough {
 	pthread_mutex_t lock;
+	const char *mountpoint;
 	bool wanted;  /* negotiated with the kernel */
 	bool decided; /* by a first try, which needs a request */
 	bool on;
 	char why_not[256]; /* if it is not on: the reason */
+	bool slow;	   /* and the kernel's limit of dirty pages could not be lifted */
 };
 
 /* While the session is negotiated. */

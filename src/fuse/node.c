@@ -108,6 +108,8 @@ static bool place(struct node_table *t, struct node *n, struct node *parent,
 	struct node *old = n->parent;
 	char *copy;
 
+	if (name_is_snapshot(name))
+		parent->nsnapshots++;
 	if (!n->gone && old == parent && strcmp(n->name, name) == 0)
 		return true;
 	copy = strdup(name);
@@ -180,6 +182,7 @@ struct node *node_find(struct node_table *t, uint64_t id)
 static void use_again(struct node *n, const struct stat *st)
 {
 	n->generation++;
+	n->searched = 0;
 	__atomic_store_n(&n->dir, S_ISDIR(st->st_mode), __ATOMIC_RELAXED);
 }
 
@@ -312,6 +315,24 @@ struct node *node_folder(struct node_table *t, struct node *n, char name[NAME_MA
 	}
 	pthread_mutex_unlock(&t->lock);
 	return folder;
+}
+
+bool node_lacks_snapshots(struct node_table *t, struct node *folder, uint64_t *stamp)
+{
+	bool lacks;
+
+	pthread_mutex_lock(&t->lock);
+	*stamp = folder->nsnapshots + 1;
+	lacks = folder->searched == *stamp;
+	pthread_mutex_unlock(&t->lock);
+	return lacks;
+}
+
+void node_note_none(struct node_table *t, struct node *folder, uint64_t stamp)
+{
+	pthread_mutex_lock(&t->lock);
+	folder->searched = stamp;
+	pthread_mutex_unlock(&t->lock);
 }
 
 /* --- paths ------------------------------------------------------------ */

@@ -35,6 +35,8 @@ struct node {
 	unsigned int queued; /* index.c: puts that wait; its own lock */
 	uint64_t generation; /* how often the number got a new file */
 	bool gone;           /* no longer has a name */
+	uint64_t nsnapshots; /* a folder: how often a snapshot got a name there */
+	uint64_t searched;   /* that, plus 1, when it was found to have none */
 	int old_fd;          /* node_replaced(); else -1 */
 
 	uint64_t id; /* never changes */
@@ -91,6 +93,11 @@ uint64_t node_replaced(struct node_table *t, ino_t ino, int fd);
  * the one that a node's file is in, and its name there, NULL if it has none any more. */
 struct node *node_find_folder(struct node_table *t, ino_t ino);
 struct node *node_folder(struct node_table *t, struct node *n, char name[NAME_MAX + 1]);
+
+/* Is it known that there is no snapshot in the folder?  If not, *stamp is to be given back
+ * by who has looked at all names, and found none. */
+bool node_lacks_snapshots(struct node_table *t, struct node *folder, uint64_t *stamp);
+void node_note_none(struct node_table *t, struct node *folder, uint64_t stamp);
 
 /* The path below pools/: "." for the root.  -ENOENT if it has none any more,
  * -ENAMETOOLONG. */

@@ -54,7 +54,8 @@ static int add_tag(struct tags *t, const char *tag)
 	return t->tag[t->n++] == NULL ? -ENOMEM : 0;
 }
 
-static int find_tags(const struct store *s, const char *path, struct tags *t)
+/* *any: whether there is a snapshot in the folder, be it of another pool. */
+static int find_tags(const struct store *s, const char *path, struct tags *t, bool *any)
 {
 	const char *name = store_name_of(path);
 	const size_t len = strlen(name);
@@ -67,9 +68,11 @@ static int find_tags(const struct store *s, const char *path, struct tags *t)
 	d = store_list(s->pools_fd, folder);
 	if (d == NULL)
 		return -errno;
-	while (rc == 0 && (de = readdir(d)) != NULL)
+	while (rc == 0 && (de = readdir(d)) != NULL) {
+		*any = *any || name_is_snapshot(de->d_name);
 		if (strncmp(de->d_name, name, len) == 0 && de->d_name[len] == '@')
 			rc = add_tag(t, de->d_name + len);
+	}
 	closedir(d);
 	return rc;
 }
@@ -204,8 +207,9 @@ static int rename_with_snapshots(const struct store *s, ino_t ino, const char *f
 static void recover(const struct store *s, ino_t ino, const char *from, const char *to)
 {
 	struct tags t = { 0 };
+	bool any = false;
 	struct stat st;
-	int rc = find_tags(s, from, &t);
+	int rc = find_tags(s, from, &t, &any);
 
 	for (size_t i = 0; rc == 0 && i < t.n; i++)
 		rc = rename_snapshot(s, from, to, t.tag[i]);
@@ -324,16 +328,32 @@ static int check_snapshots(fuse_req_t req, const struct renaming *r)
 	return check_sticky(req, r);
 }
 
+/* Those of the pool at the path in the folder; which has so many names that it is not
+ * looked at each time. */
+static int find_in(struct fmfs *f, struct node *folder, const char *path, struct tags *t)
+{
+	bool any = false;
+	uint64_t stamp;
+	int rc;
+
+	if (node_lacks_snapshots(&f->nodes, folder, &stamp))
+		return 0;
+	rc = find_tags(&f->store, path, t, &any);
+	if (rc == 0 && !any)
+		node_note_none(&f->nodes, folder, stamp);
+	return rc;
+}
+
 static int find_snapshots(struct fmfs *f, struct renaming *r)
 {
 	int rc = 0;
 
 	if (S_ISREG(r->st.st_mode) && !name_is_snapshot(r->name) &&
 	    strcmp(r->from, r->to) != 0)
-		rc = find_tags(&f->store, r->from, &r->tags);
+		rc = find_in(f, r->dir, r->from, &r->tags);
 	if (rc == 0 && r->flags & RENAME_EXCHANGE && r->had_target &&
 	    S_ISREG(r->replaced.st_mode))
-		rc = find_tags(&f->store, r->to, &r->tags);
+		rc = find_in(f, r->newdir, r->to, &r->tags);
 	return rc;
 }
 

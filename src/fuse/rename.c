@@ -232,6 +232,9 @@ int rename_recover(struct store *s)
 	ssize_t len;
 	int fd;
 
+	/* Nothing had been done. */
+	if (!s->readonly)
+		unlinkat(s->dirfd, INTENT ".new", 0);
 	fd = openat(s->dirfd, INTENT, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0)
 		return errno == ENOENT ? 0 : -errno;

@@ -224,6 +224,8 @@ static int make_in_tmp(fuse_req_t req, struct node *n, int from, const char *nam
 		unlinkat(f->store.tmp_fd, tmp, 0);
 	else if (fstat(to, st) < 0)
 		rc = -errno;
+	else
+		rc = store_sync_folder(&f->store, path);
 	close(to);
 	return rc;
 }

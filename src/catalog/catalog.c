@@ -472,9 +472,9 @@ int catalog_rename_folder(struct catalog *c, const char *from, const char *to)
 		return ret;
 	ret = db_begin(c);
 	if (ret == 0) {
-		ret = run_names(c, DB_FOLDER_DELETE, to, NULL);
+		ret = run_names(c, DB_FOLDER_RENAME, from, to);
 		if (ret == 0)
-			ret = run_names(c, DB_FOLDER_RENAME, from, to);
+			ret = run_names(c, DB_FOLDER_DELETE, from, NULL);
 		ret = db_end(c, ret);
 	}
 	db_leave(c);

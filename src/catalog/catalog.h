@@ -102,8 +102,8 @@ int catalog_remove(struct catalog *c, const char *name);
  * parent name `to` then.  -ENOENT: there is no `from`. */
 int catalog_rename(struct catalog *c, const char *from, const char *to);
 
-/* The same for all pools in a folder, and the folders in it.  0 also if there are
- * none. */
+/* The same for all pools in a folder, and the folders in it; but what has its new name
+ * already keeps it, for it was put since.  0 also if there are none. */
 int catalog_rename_folder(struct catalog *c, const char *from, const char *to);
 
 /* Note an event now. */

@@ -58,7 +58,7 @@ static const char *const sql[DB_NSTMTS] = {
 	[DB_PARENT_RENAME] = "UPDATE pool SET parent = ?2 WHERE parent = ?1",
 	[DB_FOLDER_DELETE] = "DELETE FROM pool WHERE name > ?1 || '/'"
 			     " AND name < ?1 || '0'",
-	[DB_FOLDER_RENAME] = "UPDATE pool SET name = " MOVED("name")
+	[DB_FOLDER_RENAME] = "UPDATE OR IGNORE pool SET name = " MOVED("name")
 			     ", parent = " MOVED("parent")
 			     " WHERE name > ?1 || '/' AND name < ?1 || '0'",
 	[DB_ROOT_EACH] = "SELECT name, type, off, size FROM root"

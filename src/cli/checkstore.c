@@ -139,6 +139,9 @@ static void see_files(struct store_check *c)
 	while (tree != NULL && (e = fts_read(tree)) != NULL)
 		if (e->fts_info == FTS_F)
 			see_file(c, e, pools);
+		else if (e->fts_info == FTS_D && e->fts_level > 0 &&
+			 strchr(e->fts_name, '@') != NULL)
+			fts_set(tree, e, FTS_SKIP); /* a mount does not show it */
 		else if (e->fts_info == FTS_DNR || e->fts_info == FTS_ERR)
 			c->status = check_worse(
 				c->status, cli_fail_errno(e->fts_path, -e->fts_errno));

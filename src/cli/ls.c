@@ -275,54 +275,59 @@ static int add_pool(const struct fmfs_pool_rec *pool, void *arg)
 	return 0;
 }
 
-static int list_folder(struct listing *l, int parent_fd, const char *name,
-		       const char *prefix);
-
-/* The folder's own, in the same order. */
-static int list_below(struct listing *l)
+static int list_open(struct listing *l)
 {
-	struct listing below = *l;
-	char *prefix;
-	int ret = 0;
+	int ret = find_folders(l->fd, &l->folders);
 
-	for (size_t i = 0; i < l->folders.n && ret == 0; i++) {
-		prefix = cli_printf("%s%s/", l->prefix, l->folders.name[i]);
-		ret = list_folder(&below, l->fd, l->folders.name[i], prefix);
-		free(prefix);
-	}
-	l->table = below.table;
-	l->json = below.json;
-	l->status = below.status;
-	return ret;
-}
-
-static int list_folder(struct listing *l, int parent_fd, const char *name,
-		       const char *prefix)
-{
-	int ret;
-
-	l->prefix = prefix;
-	l->folders = (struct folders){ .n = 0 };
-	l->fd = openat(parent_fd, name,
-		       O_RDONLY | O_DIRECTORY | O_CLOEXEC |
-			       (parent_fd == AT_FDCWD ? 0 : O_NOFOLLOW));
-	if (l->fd < 0 && parent_fd != AT_FDCWD) {
-		/* Others can still be listed. */
-		if (errno != ENOENT)
-			l->status = cli_fail_errno(prefix, -errno);
-		return 0;
-	}
-	if (l->fd < 0)
-		return -errno;
-	ret = find_folders(l->fd, &l->folders);
 	if (ret == 0)
 		ret = ask_pools(l->fd, add_pool, l);
 	if (ret == 0)
 		show_folders(l, NULL);
-	if (ret == 0 && l->recursive)
-		ret = list_below(l);
+	return ret;
+}
+
+/* "": the top.  Adds the folders in it to those that are to be listed. */
+static int list_folder(struct listing *l, int top_fd, const char *path,
+		       struct folders *todo)
+{
+	char *prefix = cli_printf("%s%s", path, *path == '\0' ? "" : "/");
+	int ret;
+
+	l->prefix = prefix;
+	l->folders = (struct folders){ .n = 0 };
+	/* That of the top is not opened again: it may be one to read and not to search. */
+	l->fd = *path == '\0' ? fcntl(top_fd, F_DUPFD_CLOEXEC, 0)
+			      : openat(top_fd, path,
+				       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	ret = l->fd < 0 ? -errno : list_open(l);
+	if (l->fd >= 0)
+		close(l->fd);
+	for (size_t i = 0; l->recursive && i < l->folders.n; i++) {
+		char *below = cli_printf("%s%s", prefix, l->folders.name[i]);
+
+		add_folder(todo, below);
+		free(below);
+	}
 	free_folders(&l->folders);
-	close(l->fd);
+	/* Of one that was removed meanwhile, or cannot be listed, the others can be. */
+	if (ret < 0 && *path != '\0') {
+		if (ret != -ENOENT)
+			l->status = cli_fail_errno(path, ret);
+		ret = 0;
+	}
+	free(prefix);
+	return ret;
+}
+
+static int list_all(struct listing *l, int top_fd)
+{
+	struct folders todo = { .n = 0 };
+	int ret = 0;
+
+	add_folder(&todo, "");
+	for (size_t i = 0; ret == 0 && i < todo.n; i++)
+		ret = list_folder(l, top_fd, todo.name[i], &todo);
+	free_folders(&todo);
 	return ret;
 }
 
@@ -334,11 +339,14 @@ static int list_pools(const char *path, enum form form, bool recursive)
 		.table = { .head = head, .align = "lrrrll", .ncolumns = 6 },
 		.status = CLI_OK,
 	};
-	int ret = list_folder(&l, AT_FDCWD, path, "");
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int ret = fd < 0 ? -errno : list_all(&l, fd);
 
+	if (fd >= 0)
+		close(fd);
 	if (ret == 0 && form == LONG)
 		table_print(&l.table);
-	if (ret == 0 && form == JSON)
+	if (form == JSON && (ret == 0 || l.json.n > 0))
 		cli_json_list_end(&l.json);
 	table_free(&l.table);
 	return ret == 0 ? l.status : cli_fail_errno(path, ret);

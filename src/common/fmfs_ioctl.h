@@ -91,8 +91,8 @@ struct fmfs_clone {
  *
  * EINVAL: `name` is not POOL@TAG; EEXIST: it is there; EPERM: the file is somebody
  * else's, or a snapshot, or POOL is there and not for the caller to take snapshots
- * of; EBUSY: others have it open; EUCLEAN: it is no sound pool; ENOENT: it was removed;
- * EROFS.
+ * of; EACCES, EPERM: nor the folder to make names in; EBUSY: others have it open;
+ * EUCLEAN: it is no sound pool; ENOENT: it was removed; EROFS.
  */
 struct fmfs_adopt {
 	char name[FMFS_NAME_LEN];

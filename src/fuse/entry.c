@@ -44,7 +44,6 @@ int entry_fill(struct fmfs *f, struct node *parent, const char *name,
 		return -ENOMEM;
 	*e = (struct fuse_entry_param){
 		.ino = n->id,
-		.generation = n->generation,
 		.attr = *st,
 		.attr_timeout = f->attr_timeout,
 		/* The name of a snapshot changes with that of its pool. */
@@ -61,7 +60,8 @@ void entry_reply(fuse_req_t req, const struct fuse_entry_param *e)
 		node_forget(&f->nodes, node_find(&f->nodes, e->ino), 1);
 }
 
-int entry_stat(struct fmfs *f, struct node *parent, const char *name, struct stat *st)
+int entry_stat_held(struct fmfs *f, struct node *parent, const char *name,
+		    struct stat *st)
 {
 	char path[NODE_PATH_LEN];
 	int rc;
@@ -76,6 +76,16 @@ int entry_stat(struct fmfs *f, struct node *parent, const char *name, struct sta
 	return entry_visible(f, name, st) ? 0 : -ENOENT;
 }
 
+int entry_stat(struct fmfs *f, struct node *parent, const char *name, struct stat *st)
+{
+	int rc;
+
+	node_hold_names(&f->nodes);
+	rc = entry_stat_held(f, parent, name, st);
+	node_let_names(&f->nodes);
+	return rc;
+}
+
 void fmfs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct fmfs *f = fmfs_of(req);
@@ -84,9 +94,12 @@ void fmfs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct stat st;
 	int rc;
 
-	rc = entry_stat(f, dir, name, &st);
+	/* The kernel need not have locked the folder for this. */
+	node_hold_names(&f->nodes);
+	rc = entry_stat_held(f, dir, name, &st);
 	if (rc == 0)
 		rc = entry_fill(f, dir, name, &st, &e);
+	node_let_names(&f->nodes);
 	if (rc < 0)
 		fuse_reply_err(req, -rc);
 	else
@@ -139,15 +152,13 @@ int entry_give_to_caller(fuse_req_t req, struct node *parent, int fd, mode_t mod
 	return fchmod(fd, mode & 07777) < 0 ? -errno : 0;
 }
 
-int entry_make_file(fuse_req_t req, struct node *parent, const char *name, mode_t mode,
-		    struct stat *st)
+static int make_at(fuse_req_t req, struct node *parent, const char *name, mode_t mode,
+		   struct stat *st)
 {
 	struct fmfs *f = fmfs_of(req);
 	char path[NODE_PATH_LEN];
 	int fd, rc;
 
-	if (name_is_snapshot(name))
-		return refuse_at(name);
 	rc = node_child_path(&f->nodes, parent, name, path);
 	if (rc < 0)
 		return rc;
@@ -163,6 +174,20 @@ int entry_make_file(fuse_req_t req, struct node *parent, const char *name, mode_
 		close(fd);
 		return rc;
 	}
+	return fd;
+}
+
+int entry_make_file(fuse_req_t req, struct node *parent, const char *name, mode_t mode,
+		    struct stat *st)
+{
+	struct fmfs *f = fmfs_of(req);
+	int fd;
+
+	if (name_is_snapshot(name))
+		return refuse_at(name);
+	node_hold_names(&f->nodes);
+	fd = make_at(req, parent, name, mode, st);
+	node_let_names(&f->nodes);
 	return fd;
 }
 
@@ -231,14 +256,17 @@ static int make_folder(fuse_req_t req, struct node *parent, const char *name,
 
 void fmfs_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
+	struct fmfs *f = fmfs_of(req);
 	struct node *dir = fmfs_node(req, parent);
 	struct fuse_entry_param e;
 	struct stat st;
 	int rc;
 
+	node_hold_names(&f->nodes);
 	rc = dir == NULL ? -ESTALE : make_folder(req, dir, name, mode, &st);
 	if (rc == 0)
-		rc = entry_fill(fmfs_of(req), dir, name, &st, &e);
+		rc = entry_fill(f, dir, name, &st, &e);
+	node_let_names(&f->nodes);
 	if (rc < 0)
 		fuse_reply_err(req, -rc);
 	else
@@ -261,13 +289,15 @@ static int remove_name(struct fmfs *f, struct node *dir, const char *name, int f
 	struct stat st;
 	int rc;
 
-	rc = entry_stat(f, dir, name, &st);
+	node_hold_names(&f->nodes);
+	rc = entry_stat_held(f, dir, name, &st);
 	if (rc == 0)
 		rc = node_child_path(&f->nodes, dir, name, path);
 	if (rc == 0 && unlinkat(f->store.pools_fd, path, flags) < 0)
 		rc = -errno;
 	if (rc == 0)
 		node_gone(&f->nodes, st.st_ino);
+	node_let_names(&f->nodes);
 	return rc;
 }
 

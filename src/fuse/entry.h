@@ -12,8 +12,11 @@ struct node;
 
 /* Is this a file or folder that the mount shows? */
 bool entry_visible(const struct fmfs *f, const char *name, const struct stat *st);
-/* What has the name, if it is to be seen; -ENOENT, ... */
+/* What has the name, if it is to be seen; -ENOENT, ...  _held: by who holds the names, or
+ * changes them. */
 int entry_stat(struct fmfs *f, struct node *parent, const char *name, struct stat *st);
+int entry_stat_held(struct fmfs *f, struct node *parent, const char *name,
+		    struct stat *st);
 
 /* -EPERM; the reason goes to the log. */
 int entry_refuse(const char *name, const char *why);

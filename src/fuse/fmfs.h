@@ -10,7 +10,9 @@
  *   index.work       the catalog: held during SQLite's work; only the index
  *                    thread and listings take it
  *   locks.lock       requests that wait for a file lock
- *   node.lock        the open state of one file, and its locks
+ *   nodes.names      paths: who uses one has it shared, who renames, alone
+ *   node.lock        the open state of one file, and its locks; has nodes.names
+ *                    shared within it, so that who renames takes those of folders only
  *   nodes.lock       the table of nodes: names, parents, counts
  *
  * index.lock (the queue of what happened), notifier.lock, passthrough.lock and the lock

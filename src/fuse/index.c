@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -25,6 +26,7 @@
 #include "heap/inspect.h"
 
 #define TOUCH_DELAY_NS 500000000ull
+#define GATHER_NS 2000000 /* what is told within this is one transaction */
 #define BATCH 256  /* jobs in a transaction */
 #define DRAIN_S 10 /* how long a listing waits at most */
 
@@ -52,9 +54,28 @@ struct job {
 	const char *what;
 	char *name;
 	char *other;
+	bool folder; /* JOB_RENAME: of one */
 };
 
 STAILQ_HEAD(job_queue, job);
+
+struct folder {
+	STAILQ_ENTRY(folder) link;
+	char path[]; /* below pools/; "": that itself */
+};
+
+STAILQ_HEAD(folder_queue, folder);
+
+static int add_folder(struct folder_queue *q, const char *path)
+{
+	struct folder *f = malloc(sizeof(*f) + strlen(path) + 1);
+
+	if (f == NULL)
+		return -ENOMEM;
+	strcpy(f->path, path);
+	STAILQ_INSERT_TAIL(q, f, link);
+	return 0;
+}
 
 struct index {
 	struct fmfs *f;
@@ -63,6 +84,7 @@ struct index {
 	pthread_mutex_t work;    /* guards the catalog; taken before `lock` */
 	struct catalog *catalog; /* NULL: could not be opened */
 	bool scan_needed;
+	struct folder_queue moved; /* of the thread: to be scanned when all is quiet */
 
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t changed;
@@ -201,21 +223,31 @@ static int put_file(struct index *x, const char *path, int fd, bool in_use)
 	return rc < 0 ? rc : 0;
 }
 
+static int open_node(struct node_table *t, struct node *n, char path[NODE_PATH_LEN])
+{
+	int fd;
+
+	/* The path and the file are to be of one moment. */
+	node_hold_names(t);
+	fd = node_path(t, n, path);
+	if (fd == 0)
+		fd = node_open(t, n, O_RDONLY | O_NOATIME);
+	node_let_names(t);
+	return fd;
+}
+
 static int put_node(struct index *x, struct node *n)
 {
-	struct node_table *t = &x->f->nodes;
 	char path[NODE_PATH_LEN];
 	bool in_use;
 	int fd, rc;
 
-	if (node_path(t, n, path) < 0)
-		return 0; /* removed since */
 	pthread_mutex_lock(&n->lock);
 	in_use = n->nopen > 0;
 	pthread_mutex_unlock(&n->lock);
-	fd = node_open(t, n, O_RDONLY | O_NOATIME);
+	fd = open_node(&x->f->nodes, n, path);
 	if (fd < 0)
-		return 0;
+		return 0; /* removed since */
 	rc = put_file(x, path, fd, in_use);
 	close(fd);
 	return rc;
@@ -234,10 +266,20 @@ struct known_list { /* in the order of the names */
 	size_t n, size;
 };
 
+struct collecting {
+	struct known_list *list;
+	const char *prefix;
+};
+#define BEYOND 1 /* not one with the prefix, which are one after the other */
+
 static int collect_known(const struct catalog_pool *pool, void *arg)
 {
-	struct known_list *l = arg;
+	const struct collecting *c = arg;
+	struct known_list *l = c->list;
 	struct known *k;
+
+	if (strncmp(pool->name, c->prefix, strlen(c->prefix)) != 0)
+		return BEYOND;
 
 	if (l->n == l->size) {
 		size_t size = l->size == 0 ? 64 : l->size * 2;
@@ -268,24 +310,6 @@ static void free_known(struct known_list *l)
 static int compare_known(const void *a, const void *b)
 {
 	return strcmp(((const struct known *)a)->name, ((const struct known *)b)->name);
-}
-
-struct folder {
-	STAILQ_ENTRY(folder) link;
-	char path[]; /* below pools/; "": that itself */
-};
-
-STAILQ_HEAD(folder_queue, folder);
-
-static int add_folder(struct folder_queue *q, const char *path)
-{
-	struct folder *f = malloc(sizeof(*f) + strlen(path) + 1);
-
-	if (f == NULL)
-		return -ENOMEM;
-	strcpy(f->path, path);
-	STAILQ_INSERT_TAIL(q, f, link);
-	return 0;
 }
 
 static int scan_file(struct index *x, struct known_list *l, const char *path,
@@ -338,18 +362,18 @@ static int scan_folder(struct index *x, struct known_list *l, struct folder_queu
 	struct dirent *de;
 	int rc = 0;
 
-	if (d == NULL)
-		return errno == ENOENT ? 0 : -errno; /* removed meanwhile */
+	if (d == NULL) /* removed meanwhile, or another kind of thing */
+		return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
 	while (rc == 0 && (de = readdir(d)) != NULL)
 		rc = scan_entry(x, l, q, folder, dirfd(d), de->d_name);
 	closedir(d);
 	return rc;
 }
 
-static int scan_files(struct index *x, struct known_list *l)
+static int scan_files(struct index *x, struct known_list *l, const char *folder)
 {
 	struct folder_queue q = STAILQ_HEAD_INITIALIZER(q);
-	int rc = add_folder(&q, "");
+	int rc = add_folder(&q, folder);
 	struct folder *f;
 
 	while ((f = STAILQ_FIRST(&q)) != NULL) {
@@ -364,26 +388,64 @@ static int scan_files(struct index *x, struct known_list *l)
 	return rc;
 }
 
-/* Make the catalog what the store is, in one transaction. */
-static int scan(struct index *x)
+static int collect_all(struct index *x, struct known_list *l, const char *folder)
+{
+	char prefix[NODE_PATH_LEN + 1];
+	struct collecting c = { .list = l, .prefix = prefix };
+	int rc;
+
+	snprintf(prefix, sizeof(prefix), "%s%s", folder, *folder == '\0' ? "" : "/");
+	rc = catalog_each_pool(x->catalog, prefix, collect_known, &c);
+	if (rc == BEYOND)
+		rc = 0;
+	if (rc == 0 && l->n > 0)
+		qsort(l->known, l->n, sizeof(*l->known), compare_known);
+	return rc;
+}
+
+/* Make the catalog what the folder is, "" for the store, in one transaction. */
+static int scan(struct index *x, const char *folder)
 {
 	struct known_list l = { 0 };
 	int rc, end;
 
-	rc = catalog_each_pool(x->catalog, NULL, collect_known, &l);
-	if (rc == 0 && l.n > 0)
-		qsort(l.known, l.n, sizeof(*l.known), compare_known);
+	rc = collect_all(x, &l, folder);
 	if (rc == 0)
 		rc = catalog_begin(x->catalog);
 	if (rc == 0) {
-		rc = scan_files(x, &l);
+		rc = scan_files(x, &l, folder);
 		end = catalog_end(x->catalog);
 		if (rc == 0)
 			rc = end;
 	}
 	free_known(&l);
+	return rc;
+}
+
+static int scan_store(struct index *x)
+{
+	int rc = scan(x, "");
+
 	if (rc == 0)
 		x->scan_needed = false;
+	return rc;
+}
+
+/*
+ * Folders were renamed, under files that had been put by one path or by the other: once
+ * nothing more is told, what is there is taken as it is.  After a failure rc they are
+ * forgotten: all will be scanned.
+ */
+static int scan_moved(struct index *x, int rc)
+{
+	struct folder *f;
+
+	while ((f = STAILQ_FIRST(&x->moved)) != NULL) {
+		STAILQ_REMOVE_HEAD(&x->moved, link);
+		if (rc == 0)
+			rc = scan(x, f->path);
+		free(f);
+	}
 	return rc;
 }
 
@@ -425,7 +487,7 @@ static int go_on_in_memory(struct index *x)
 		catalog_close(x->catalog);
 	snprintf(x->path, sizeof(x->path), ":memory:");
 	rc = open_catalog(x);
-	return rc == 0 ? scan(x) : rc;
+	return rc == 0 ? scan_store(x) : rc;
 }
 
 /* Ready to be written to, and complete? */
@@ -436,7 +498,7 @@ static int make_ready(struct index *x)
 	if (x->catalog == NULL)
 		rc = open_catalog(x);
 	if (rc == 0 && x->scan_needed)
-		rc = scan(x);
+		rc = scan_store(x);
 	/* Where there is no space for files SQLite may say only that it cannot open its
 	 * log.  (What is of the moment, or not ours, is left for later.) */
 	if ((rc == -ENOSPC || rc == -EDQUOT || (x->catalog == NULL && rc == -ENOENT)) &&
@@ -447,7 +509,22 @@ static int make_ready(struct index *x)
 	log_warn("catalog: damaged (%s); it is made anew", catalog_errmsg());
 	catalog_close(x->catalog); /* puts it aside */
 	rc = open_catalog(x);
-	return rc == 0 ? scan(x) : rc;
+	return rc == 0 ? scan_store(x) : rc;
+}
+
+/* "/": see index_exchanged(). */
+static int add_moved(struct index *x, const char *path)
+{
+	return strcmp(path, "/") == 0 ? 0 : add_folder(&x->moved, path);
+}
+
+static int rename_folder(struct index *x, const struct job *j)
+{
+	int rc = catalog_rename_folder(x->catalog, j->name, j->other);
+
+	if (rc == 0)
+		rc = add_moved(x, j->name);
+	return rc == 0 ? add_moved(x, j->other) : rc;
 }
 
 static int do_job(struct index *x, const struct job *j)
@@ -462,34 +539,43 @@ static int do_job(struct index *x, const struct job *j)
 	case JOB_RENAME:
 		/* It may not have been put before; then it is after. */
 		rc = catalog_rename(x->catalog, j->name, j->other);
-		if (rc == 0 || rc == -ENOENT)
-			rc = catalog_rename_folder(x->catalog, j->name, j->other);
-		return rc;
+		if (rc == -ENOENT)
+			rc = 0;
+		return rc == 0 && j->folder ? rename_folder(x, j) : rc;
 	case JOB_NOTE:
 		return catalog_note(x->catalog, j->what, j->name, j->other);
 	}
 	return 0;
 }
 
-static void do_batch(struct index *x, struct job_queue *batch)
+static int do_jobs(struct index *x, struct job_queue *batch)
 {
+	int rc = catalog_begin(x->catalog), end;
 	struct job *j;
-	int rc, end;
 
-	rc = make_ready(x);
+	if (rc < 0)
+		return rc;
+	STAILQ_FOREACH(j, batch, link)
+	if (rc == 0)
+		rc = do_job(x, j);
+	end = catalog_end(x->catalog);
+	return rc == 0 ? end : rc;
+}
+
+/* `last`: nothing more was told. */
+static void do_batch(struct index *x, struct job_queue *batch, bool last)
+{
+	int rc = make_ready(x);
+
 	if (rc < 0) {
 		say_failed("cannot be opened or filled", rc);
+		scan_moved(x, rc);
+		x->scan_needed = true;
 		return;
 	}
-	rc = catalog_begin(x->catalog);
-	if (rc == 0) {
-		STAILQ_FOREACH(j, batch, link)
-		if (rc == 0)
-			rc = do_job(x, j);
-		end = catalog_end(x->catalog);
-		if (rc == 0)
-			rc = end;
-	}
+	rc = do_jobs(x, batch);
+	if (rc < 0 || last)
+		rc = scan_moved(x, rc);
 	if (rc == 0)
 		return;
 	say_failed("cannot be written", rc);
@@ -622,9 +708,18 @@ static void put_again(struct index *x, struct node *n)
 		push(x, &x->now, put_job(x, n, QUEUED_AGAIN, 0));
 }
 
+static void push_rename(struct index *x, const char *from, const char *to, bool folder)
+{
+	struct job *j = name_job(JOB_RENAME, NULL, from, to);
+
+	if (j != NULL)
+		j->folder = folder;
+	push(x, &x->now, j);
+}
+
 void index_renamed(struct index *x, struct node *n, const char *from, const char *to)
 {
-	push(x, &x->now, name_job(JOB_RENAME, NULL, from, to));
+	push_rename(x, from, to, n != NULL && n->dir);
 	push(x, &x->now, name_job(JOB_NOTE, "rename", from, to));
 	if (n != NULL)
 		put_again(x, n);
@@ -634,9 +729,11 @@ void index_renamed(struct index *x, struct node *n, const char *from, const char
 void index_exchanged(struct index *x, struct node *at_a, const char *a,
 		     struct node *at_b, const char *b)
 {
-	push(x, &x->now, name_job(JOB_RENAME, NULL, a, "/"));
-	push(x, &x->now, name_job(JOB_RENAME, NULL, b, a));
-	push(x, &x->now, name_job(JOB_RENAME, NULL, "/", b));
+	bool folder = at_a->dir || at_b->dir;
+
+	push_rename(x, a, "/", folder);
+	push_rename(x, b, a, folder);
+	push_rename(x, "/", b, folder);
 	push(x, &x->now, name_job(JOB_NOTE, "exchange", a, b));
 	put_again(x, at_a);
 	put_again(x, at_b);
@@ -678,6 +775,18 @@ static void wait_for_due(struct index *x)
 	pthread_cond_timedwait(&x->changed, &x->lock, &ts);
 }
 
+/* Something was told, and more may follow: one by one they cost far more. */
+static void gather(struct index *x)
+{
+	const struct timespec pause = { .tv_nsec = GATHER_NS };
+
+	if (x->hurry || x->stop)
+		return;
+	pthread_mutex_unlock(&x->lock);
+	nanosleep(&pause, NULL);
+	pthread_mutex_lock(&x->lock);
+}
+
 /* Is all written that was told up to `seq`? */
 static bool is_written(struct index *x, uint64_t seq)
 {
@@ -692,27 +801,33 @@ static void *keep(void *arg)
 	struct job_queue batch = STAILQ_HEAD_INITIALIZER(batch);
 	struct index *x = arg;
 	struct job *j;
+	bool last;
 	size_t n;
 
+	/* Whoever waits for the store comes first. */
+	setpriority(PRIO_PROCESS, gettid(), 10);
 	pthread_mutex_lock(&x->lock);
 	while (!x->stop || !is_written(x, x->last_seq)) {
 		n = 0;
 		take_due(x, &x->later, &batch, &n);
 		take_due(x, &x->now, &batch, &n);
-		if (n == 0) {
+		if (n == 0 && STAILQ_EMPTY(&x->moved)) {
 			wait_for_due(x);
+			gather(x);
 			continue;
 		}
+		last = STAILQ_EMPTY(&x->now);
 		pthread_mutex_unlock(&x->lock);
 		pthread_mutex_lock(&x->work);
-		do_batch(x, &batch);
+		do_batch(x, &batch, last);
 		pthread_mutex_unlock(&x->work);
 		while ((j = STAILQ_FIRST(&batch)) != NULL) {
 			STAILQ_REMOVE_HEAD(&batch, link);
 			free_job(x, j);
 		}
 		pthread_mutex_lock(&x->lock);
-		x->busy_seq = 0;
+		if (STAILQ_EMPTY(&x->moved))
+			x->busy_seq = 0;
 		if (is_written(x, x->last_seq))
 			x->hurry = false;
 		pthread_cond_broadcast(&x->changed);
@@ -779,6 +894,7 @@ int index_open(struct fmfs *f, struct index **out)
 		snprintf(x->path, sizeof(x->path), "%s/catalog.db", f->store.path);
 	STAILQ_INIT(&x->now);
 	STAILQ_INIT(&x->later);
+	STAILQ_INIT(&x->moved);
 	init_sync(x);
 	rc = make_ready(x);
 	if (rc < 0) {

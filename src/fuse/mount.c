@@ -308,9 +308,8 @@ static int run_fs(struct mounting *m)
 	rc = check_places(m);
 	if (rc < 0)
 		return rc;
-	rc = rename_recover(&f->store);
-	if (rc == 0)
-		rc = node_table_init(&f->nodes, &f->store);
+	rename_recover(&f->store);
+	rc = node_table_init(&f->nodes, &f->store);
 	if (rc == 0)
 		rc = locks_start(&f->locks);
 	if (rc == 0)

@@ -12,20 +12,24 @@
 #include "fuse/fuse_version.h"
 #include "fuse/node.h"
 
-/* A rename between finding the path and using it: try again, so often. */
-#define NTRIES 4
-
 /* --- table ----------------------------------------------------------- */
+
+/* Numbers of nodes beside the inode number have something in these bits. */
+#define BESIDE_SHIFT 56
+#define NBESIDE 128
+#define BESIDE_MASK (UINT64_C(127) << BESIDE_SHIFT)
+#define ID_OF_1 (UINT64_C(1) << 63) /* 1 is taken by the root */
 
 static uint64_t id_of(ino_t ino)
 {
-	/* 1 is taken by the root. */
-	return ino == FUSE_ROOT_ID ? 1ull << 63 : ino;
+	return ino == FUSE_ROOT_ID ? ID_OF_1 : ino;
 }
 
+/* All numbers for one inode number are in one bucket. */
 static struct node **bucket_of(struct node_table *t, uint64_t id)
 {
-	return &t->bucket[id * 0x9e3779b97f4a7c15ull >> 32 & (t->nbuckets - 1)];
+	return &t->bucket[(id & ~BESIDE_MASK) * 0x9e3779b97f4a7c15ull >> 32 &
+			  (t->nbuckets - 1)];
 }
 
 static struct node *find(struct node_table *t, uint64_t id)
@@ -35,6 +39,27 @@ static struct node *find(struct node_table *t, uint64_t id)
 	while (n != NULL && n->id != id)
 		n = n->next;
 	return n;
+}
+
+/* The node of the file that has the inode number now. */
+static struct node *find_ino(struct node_table *t, ino_t ino)
+{
+	struct node *n = *bucket_of(t, id_of(ino));
+
+	while (n != NULL && (n->ino != ino || n->gone || n == t->root))
+		n = n->next;
+	return n;
+}
+
+/* A number that is free, for a file with the inode number; 0: there is none. */
+static uint64_t free_id(struct node_table *t, ino_t ino)
+{
+	uint64_t id = id_of(ino), i;
+
+	for (i = 0; i < NBESIDE && (i == 0 || (ino & BESIDE_MASK) == 0); i++)
+		if (find(t, id | i << BESIDE_SHIFT) == NULL)
+			return id | i << BESIDE_SHIFT;
+	return 0;
 }
 
 /* More buckets when they are full; if there is no memory, long chains work. */
@@ -177,36 +202,48 @@ struct node *node_find(struct node_table *t, uint64_t id)
 	return n;
 }
 
-/* The number has another file, which may be of another kind: the old one was not open any
- * more. */
-static void use_again(struct node *n, const struct stat *st)
+/* The node for the file, with its place still to be found; NULL: no memory. */
+static struct node *find_or_make(struct node_table *t, const struct stat *st)
 {
-	n->generation++;
-	n->searched = 0;
-	__atomic_store_n(&n->dir, S_ISDIR(st->st_mode), __ATOMIC_RELAXED);
+	struct node *n = find_ino(t, st->st_ino);
+	uint64_t id;
+
+	if (n != NULL && n->dir == S_ISDIR(st->st_mode))
+		return n;
+	if (n != NULL)
+		n->gone = true; /* removed in the store */
+	id = free_id(t, st->st_ino);
+	return id == 0 ? NULL : make(t, id, st);
+}
+
+/* `st` may be from just before its file was replaced: that file's node. */
+static struct node *find_replaced(struct node_table *t, const struct stat *st)
+{
+	struct node *n = *bucket_of(t, id_of(st->st_ino));
+
+	while (n != NULL && (n->ino != st->st_ino || n->old_fd < 0))
+		n = n->next;
+	return n;
 }
 
 struct node *node_enter(struct node_table *t, struct node *parent, const char *name,
 			const struct stat *st)
 {
-	uint64_t id = id_of(st->st_ino);
 	struct node *n;
 
 	pthread_mutex_lock(&t->lock);
-	n = find(t, id);
-	if (n == NULL)
-		n = make(t, id, st);
-	else if (n->old_fd < 0 && (n->gone || n->dir != S_ISDIR(st->st_mode)))
-		use_again(n, st);
-	/* `st` may be from just before a file was replaced. */
-	if (n != NULL && n->old_fd < 0 && !place(t, n, parent, name)) {
-		/* A new one has neither parent nor name yet. */
-		if (n->parent == NULL) {
-			n->parent = parent;
-			parent->nref++;
+	n = find_replaced(t, st);
+	if (n == NULL) {
+		n = find_or_make(t, st);
+		if (n != NULL && !place(t, n, parent, name)) {
+			/* A new one has neither parent nor name yet. */
+			if (n->parent == NULL) {
+				n->parent = parent;
+				parent->nref++;
+			}
+			drop_if_unused(t, n);
+			n = NULL;
 		}
-		drop_if_unused(t, n);
-		n = NULL;
 	}
 	if (n != NULL)
 		n->nlookup++;
@@ -247,16 +284,31 @@ void node_unref(struct node_table *t, struct node *n)
 	unlock_and_drop(t, n);
 }
 
+/* Without memory for the name the node is lost to the kernel, which looks the name up
+ * again. */
+static void rename_node(struct node_table *t, struct node *n, struct node *parent,
+			const char *name)
+{
+	if (!place(t, n, parent, name))
+		n->gone = true;
+}
+
+void node_set_name(struct node_table *t, struct node *n, struct node *parent,
+		   const char *name)
+{
+	pthread_mutex_lock(&t->lock);
+	rename_node(t, n, parent, name);
+	pthread_mutex_unlock(&t->lock);
+}
+
 void node_moved(struct node_table *t, ino_t ino, struct node *parent, const char *name)
 {
 	struct node *n;
 
 	pthread_mutex_lock(&t->lock);
-	n = find(t, id_of(ino));
-	/* Without memory for the name the node is lost to the kernel, which
-	 * looks the name up again. */
-	if (n != NULL && !place(t, n, parent, name))
-		n->gone = true;
+	n = find_ino(t, ino);
+	if (n != NULL)
+		rename_node(t, n, parent, name);
 	pthread_mutex_unlock(&t->lock);
 }
 
@@ -265,7 +317,7 @@ void node_gone(struct node_table *t, ino_t ino)
 	struct node *n;
 
 	pthread_mutex_lock(&t->lock);
-	n = find(t, id_of(ino));
+	n = find_ino(t, ino);
 	if (n != NULL)
 		n->gone = true;
 	pthread_mutex_unlock(&t->lock);
@@ -277,7 +329,7 @@ uint64_t node_replaced(struct node_table *t, ino_t ino, int fd)
 	struct node *n;
 
 	pthread_mutex_lock(&t->lock);
-	n = find(t, id_of(ino));
+	n = find_ino(t, ino);
 	if (n != NULL) {
 		n->gone = true;
 		n->old_fd = fd;
@@ -294,7 +346,7 @@ struct node *node_find_folder(struct node_table *t, ino_t ino)
 	struct node *n;
 
 	pthread_mutex_lock(&t->lock);
-	n = ino == t->root->ino ? t->root : find(t, id_of(ino));
+	n = ino == t->root->ino ? t->root : find_ino(t, ino);
 	if (n != NULL && (!n->dir || n->gone))
 		n = NULL;
 	if (n != NULL)
@@ -315,6 +367,21 @@ struct node *node_folder(struct node_table *t, struct node *n, char name[NAME_MA
 	}
 	pthread_mutex_unlock(&t->lock);
 	return folder;
+}
+
+void node_hold_names(struct node_table *t)
+{
+	pthread_rwlock_rdlock(&t->names);
+}
+
+void node_change_names(struct node_table *t)
+{
+	pthread_rwlock_wrlock(&t->names);
+}
+
+void node_let_names(struct node_table *t)
+{
+	pthread_rwlock_unlock(&t->names);
 }
 
 bool node_lacks_snapshots(struct node_table *t, struct node *folder, uint64_t *stamp)
@@ -438,10 +505,23 @@ static int find_way(struct node_table *t, struct node *n, char path[NODE_PATH_LE
 	return rc;
 }
 
-int node_stat(struct node_table *t, struct node *n, struct stat *st)
+static int stat_by_name(struct node_table *t, struct node *n, struct stat *st)
 {
 	char path[NODE_PATH_LEN];
-	int rc, old_fd;
+	int old_fd, rc = find_way(t, n, path, &old_fd);
+
+	if (rc < 0)
+		return rc;
+	if (old_fd >= 0)
+		return fstat(old_fd, st) < 0 ? -errno : 0;
+	return fstatat(t->store->pools_fd, path, st, AT_SYMLINK_NOFOLLOW) < 0
+		       ? -errno
+		       : check_is(n, t, st);
+}
+
+int node_stat(struct node_table *t, struct node *n, struct stat *st)
+{
+	int rc;
 
 	pthread_mutex_lock(&n->lock);
 	if (n->nopen > 0) {
@@ -450,46 +530,41 @@ int node_stat(struct node_table *t, struct node *n, struct stat *st)
 		return rc;
 	}
 	pthread_mutex_unlock(&n->lock);
-	rc = -ESTALE;
-	for (int i = 0; i < NTRIES && (rc == -ESTALE || rc == -ENOENT); i++) {
-		rc = find_way(t, n, path, &old_fd);
-		if (rc < 0)
-			return rc;
-		if (old_fd >= 0)
-			return fstat(old_fd, st) < 0 ? -errno : 0;
-		rc = fstatat(t->store->pools_fd, path, st, AT_SYMLINK_NOFOLLOW) < 0
-			     ? -errno
-			     : check_is(n, t, st);
-	}
+	node_hold_names(t);
+	rc = stat_by_name(t, n, st);
+	node_let_names(t);
+	return rc;
+}
+
+static int open_way(struct node_table *t, struct node *n, int flags)
+{
+	char path[NODE_PATH_LEN];
+	struct stat st;
+	int fd, old_fd, rc = find_way(t, n, path, &old_fd);
+
+	if (rc < 0)
+		return rc;
+	if (old_fd >= 0)
+		return fd_reopen(old_fd, flags);
+	fd = openat(t->store->pools_fd, path, flags | O_NOFOLLOW);
+	if (fd < 0)
+		return -errno;
+	rc = fstat(fd, &st) < 0 ? -errno : check_is(n, t, &st);
+	if (rc == 0)
+		return fd;
+	close(fd);
 	return rc;
 }
 
 /* By its name, whatever is open. */
 static int open_by_name(struct node_table *t, struct node *n, int flags)
 {
-	char path[NODE_PATH_LEN];
-	int rc = -ESTALE;
-	struct stat st;
-	int fd, old_fd;
+	int fd;
 
-	flags |= O_CLOEXEC | O_NONBLOCK;
-	for (int i = 0; i < NTRIES && (rc == -ESTALE || rc == -ENOENT); i++) {
-		rc = find_way(t, n, path, &old_fd);
-		if (rc < 0)
-			return rc;
-		if (old_fd >= 0)
-			return fd_reopen(old_fd, flags);
-		fd = openat(t->store->pools_fd, path, flags | O_NOFOLLOW);
-		if (fd < 0) {
-			rc = -errno;
-			continue;
-		}
-		rc = fstat(fd, &st) < 0 ? -errno : check_is(n, t, &st);
-		if (rc == 0)
-			return fd;
-		close(fd);
-	}
-	return rc;
+	node_hold_names(t);
+	fd = open_way(t, n, flags | O_CLOEXEC | O_NONBLOCK);
+	node_let_names(t);
+	return fd;
 }
 
 int node_open(struct node_table *t, struct node *n, int flags)

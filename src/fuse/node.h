@@ -5,9 +5,10 @@
  * number); it holds a descriptor only while somebody has the file open, so that
  * a store may have any number of files.
  *
- * A node's number is the inode number of its file, which is also what stat(2)
- * says at the mount, so that a daemon that replaces this one can find the
- * nodes again.
+ * A node's number is the inode number of its file, which is what stat(2) says at
+ * the mount.  A file that was removed may still be asked for by the kernel, and
+ * another file have its inode number already: that one's node has a number beside
+ * it, so that what is meant for the one is not done to the other.
  *
  * A node lives while the kernel has it (nlookup), or something here refers to
  * it (nref): a child, an index job.
@@ -33,7 +34,6 @@ struct node {
 	uint64_t nlookup;
 	unsigned int nref;
 	unsigned int queued; /* index.c: puts that wait; its own lock */
-	uint64_t generation; /* how often the number got a new file */
 	bool gone;           /* no longer has a name */
 	uint64_t nsnapshots; /* a folder: how often a snapshot got a name there */
 	uint64_t searched;   /* that, plus 1, when it was found to have none */
@@ -41,7 +41,7 @@ struct node {
 
 	uint64_t id; /* never changes */
 	ino_t ino;
-	bool dir;    /* changes with the generation */
+	bool dir;
 
 	/* Guarded by `lock`. */
 	pthread_mutex_t lock;
@@ -55,6 +55,7 @@ struct node {
 
 struct node_table {
 	pthread_mutex_t lock;
+	pthread_rwlock_t names; /* node_hold_names() */
 	struct node **bucket;
 	size_t nbuckets; /* a power of two */
 	size_t nnodes;
@@ -76,7 +77,9 @@ void node_forget(struct node_table *t, struct node *n, uint64_t nlookup);
 void node_ref(struct node_table *t, struct node *n);
 void node_unref(struct node_table *t, struct node *n);
 
-/* The file of this inode number has another name, or none any more. */
+/* The file has another name; that of this inode number, or it has none any more. */
+void node_set_name(struct node_table *t, struct node *n, struct node *parent,
+		   const char *name);
 void node_moved(struct node_table *t, ino_t ino, struct node *parent, const char *name);
 void node_gone(struct node_table *t, ino_t ino);
 
@@ -98,6 +101,15 @@ struct node *node_folder(struct node_table *t, struct node *n, char name[NAME_MA
  * by who has looked at all names, and found none. */
 bool node_lacks_snapshots(struct node_table *t, struct node *folder, uint64_t *stamp);
 void node_note_none(struct node_table *t, struct node *folder, uint64_t stamp);
+
+/*
+ * The kernel locks the folder that a request is about, and not those above it, which may be
+ * renamed meanwhile.  From asking for a path to having used it the names must stay; what
+ * is held so may be held again by the same thread.  Renaming changes them, alone.
+ */
+void node_hold_names(struct node_table *t);
+void node_change_names(struct node_table *t);
+void node_let_names(struct node_table *t);
 
 /* The path below pools/: "." for the root.  -ENOENT if it has none any more,
  * -ENAMETOOLONG. */

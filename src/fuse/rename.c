@@ -5,9 +5,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -98,14 +100,18 @@ static int rename_snapshot(const struct store *s, const char *from, const char *
 
 /* --- the intent --------------------------------------------------------------- */
 
-static int write_intent(const struct store *s, ino_t ino, const char *from,
-			const char *to)
+struct intent {
+	uintmax_t ino, replaces; /* 0: nothing */
+	const char *from, *to;
+};
+
+static int write_intent(const struct store *s, const struct intent *i)
 {
 	char text[INTENT_LEN_MAX];
 	int len, fd, rc;
 
-	len = snprintf(text, sizeof(text), "%s%c%ju%c%s%c%s", INTENT_HEAD, 0,
-		       (uintmax_t)ino, 0, from, 0, to);
+	len = snprintf(text, sizeof(text), "%s%c%ju%c%ju%c%s%c%s", INTENT_HEAD, 0, i->ino,
+		       0, i->replaces, 0, i->from, 0, i->to);
 	fd = openat(s->dirfd, INTENT ".new",
 		    O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
@@ -116,42 +122,65 @@ static int write_intent(const struct store *s, ino_t ino, const char *from,
 			fsync(s->dirfd) < 0))
 		rc = -errno;
 	close(fd);
+	if (rc < 0)
+		unlinkat(s->dirfd, INTENT ".new", 0);
 	return rc;
 }
 
-/* With all that was done on the disk. */
-static void end_intent(const struct store *s, const char *from, const char *to)
+/* What was done is on the disk first, if the disk takes it; and then it is not to be done
+ * again, for other files may have these names by then. */
+static void end_intent(const struct store *s, const struct intent *i)
 {
-	int rc = store_sync_folder(s, from);
+	int rc = store_sync_folder(s, i->from);
 
 	if (rc == 0)
-		rc = store_sync_folder(s, to);
-	if (rc == 0 && ((unlinkat(s->dirfd, INTENT, 0) < 0 && errno != ENOENT) ||
-			fsync(s->dirfd) < 0))
-		rc = -errno;
+		rc = store_sync_folder(s, i->to);
 	if (rc < 0)
-		log_error("%s/" INTENT ": cannot be removed (%s); the next mount will "
-			  "rename what is '%s' then to '%s'",
-			  s->path, strerror(-rc), from, to);
+		log_warn("%s: renamed to %s, which may not be on the disk: %s", i->from,
+			 i->to, strerror(-rc));
+	if ((unlinkat(s->dirfd, INTENT, 0) < 0 && errno != ENOENT) ||
+	    fsync(s->dirfd) < 0)
+		log_error("%s/" INTENT ": cannot be removed: %s", s->path,
+			  strerror(errno));
+}
+
+/* As paths are at a mount: below pools/, and a pool's. */
+static bool is_path(const char *path)
+{
+	const char *name = store_name_of(path);
+
+	if (strlen(path) >= NODE_PATH_LEN || *path == '/' || *name == '\0' ||
+	    strstr(path, "//") != NULL || name_is_snapshot(name))
+		return false;
+	for (const char *p = path; p != NULL; p = strchr(p, '/')) {
+		p += *p == '/';
+		if (strncmp(p, "./", 2) == 0 || strncmp(p, "../", 3) == 0 ||
+		    strcmp(p, ".") == 0 || strcmp(p, "..") == 0)
+			return false;
+	}
+	return true;
 }
 
 /* What to do, in text[INTENT_LEN_MAX]; false: it is not as write_intent() has it. */
-static bool parse_intent(char *text, size_t len, uintmax_t *ino, char **from, char **to)
+static bool parse_intent(char *text, size_t len, struct intent *i)
 {
-	char *part[4] = { text }, *end;
+	char *part[5] = { text }, *end, *end2;
 	size_t n = 1;
 
 	if (len == 0 || text[len - 1] != '\0')
 		return false;
-	for (char *p = text; n < 4 && p < text + len - 1; p++)
+	for (char *p = text; n < 5 && p < text + len - 1; p++)
 		if (*p == '\0')
 			part[n++] = p + 1;
-	if (n != 4 || strcmp(part[0], INTENT_HEAD) != 0)
+	if (n != 5 || strcmp(part[0], INTENT_HEAD) != 0)
 		return false;
-	*ino = strtoumax(part[1], &end, 10);
-	*from = part[2];
-	*to = part[3];
-	return *end == '\0' && **from != '\0' && **to != '\0';
+	*i = (struct intent){
+		.ino = strtoumax(part[1], &end, 10),
+		.replaces = strtoumax(part[2], &end2, 10),
+		.from = part[3],
+		.to = part[4],
+	};
+	return *end == '\0' && *end2 == '\0' && is_path(i->from) && is_path(i->to);
 }
 
 /* --- the files ---------------------------------------------------------------- */
@@ -189,68 +218,113 @@ static int rename_all(const struct store *s, const char *from, const char *to,
 	return rc;
 }
 
-static int rename_with_snapshots(const struct store *s, ino_t ino, const char *from,
-				 const char *to, unsigned int flags,
-				 const struct tags *t)
+static int rename_with_snapshots(const struct store *s, const struct intent *i,
+				 unsigned int flags, const struct tags *t)
 {
 	int rc;
 
 	pthread_mutex_lock(&intent_lock);
-	rc = write_intent(s, ino, from, to);
+	rc = write_intent(s, i);
 	if (rc == 0)
-		rc = rename_all(s, from, to, flags, t);
-	end_intent(s, from, to);
+		rc = rename_all(s, i->from, i->to, flags, t);
+	end_intent(s, i);
 	pthread_mutex_unlock(&intent_lock);
 	return rc;
 }
 
-static void recover(const struct store *s, ino_t ino, const char *from, const char *to)
+/* --- after a crash -------------------------------------------------------------- */
+
+/* Whoever prepared the store: nothing outside of it is meant. */
+static bool is_inside(const struct store *s, const char *path)
+{
+	struct open_how how = {
+		.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
+	};
+	char folder[NODE_PATH_LEN];
+	long fd;
+
+	store_folder_of(path, folder);
+	fd = syscall(SYS_openat2, s->pools_fd, folder, &how, sizeof(how));
+	if (fd >= 0)
+		close((int)fd);
+	return fd >= 0;
+}
+
+static int recover_pool(const struct store *s, const struct intent *i)
+{
+	struct stat from, to;
+
+	if (fstatat(s->pools_fd, i->from, &from, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    from.st_ino != i->ino)
+		return 0; /* done */
+	if (fstatat(s->pools_fd, i->to, &to, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    to.st_ino != i->replaces)
+		return store_rename(s, i->from, i->to);
+	return rename_file(s, i->from, i->to, 0);
+}
+
+static void recover(const struct store *s, const struct intent *i)
 {
 	struct tags t = { 0 };
 	bool any = false;
-	struct stat st;
-	int rc = find_tags(s, from, &t, &any);
+	int rc;
 
-	for (size_t i = 0; rc == 0 && i < t.n; i++)
-		rc = rename_snapshot(s, from, to, t.tag[i]);
+	rc = is_inside(s, i->from) && is_inside(s, i->to)
+		     ? find_tags(s, i->from, &t, &any)
+		     : -ENOENT;
+	for (size_t n = 0; rc == 0 && n < t.n; n++)
+		rc = rename_snapshot(s, i->from, i->to, t.tag[n]);
 	free_tags(&t);
-	if (rc == 0 && fstatat(s->pools_fd, from, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	    st.st_ino == ino)
-		rc = rename_file(s, from, to, 0);
-	if (rc < 0 && rc != -ENOENT)
+	if (rc == 0)
+		rc = recover_pool(s, i);
+	if (rc < 0)
 		log_warn("%s: was being renamed to %s, which cannot be finished: %s",
-			 from, to, strerror(-rc));
+			 i->from, i->to, strerror(-rc));
 	else
-		log_info("%s: was being renamed to %s: done", from, to);
-	end_intent(s, from, to);
+		log_info("%s: was being renamed to %s: done", i->from, i->to);
+	end_intent(s, i);
 }
 
-int rename_recover(struct store *s)
+/* -ENOENT: there is none. */
+static ssize_t read_intent(const struct store *s, char text[INTENT_LEN_MAX])
 {
-	char text[INTENT_LEN_MAX], *from, *to;
-	uintmax_t ino;
+	struct stat st;
 	ssize_t len;
 	int fd;
+
+	fd = openat(s->dirfd, INTENT, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		len = -EINVAL;
+	else
+		len = read_at(fd, text, INTENT_LEN_MAX, 0);
+	close(fd);
+	return len;
+}
+
+void rename_recover(struct store *s)
+{
+	char text[INTENT_LEN_MAX];
+	struct intent i;
+	ssize_t len = read_intent(s, text);
 
 	/* Nothing had been done. */
 	if (!s->readonly)
 		unlinkat(s->dirfd, INTENT ".new", 0);
-	fd = openat(s->dirfd, INTENT, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0)
-		return errno == ENOENT ? 0 : -errno;
-	len = read_at(fd, text, sizeof(text), 0);
-	close(fd);
+	if (len == -ENOENT)
+		return;
 	if (s->readonly) {
 		log_warn("%s: a pool was being renamed; its snapshots may have the old "
 			 "name or the new: mount it for writing once",
 			 s->path);
-	} else if (len > 0 && parse_intent(text, len, &ino, &from, &to)) {
-		recover(s, ino, from, to);
+	} else if (len > 0 && parse_intent(text, len, &i)) {
+		recover(s, &i);
 	} else {
 		log_warn("%s/" INTENT ": not as fmfs writes it; removed", s->path);
 		unlinkat(s->dirfd, INTENT, 0);
 	}
-	return 0;
 }
 
 /* --- what may be renamed -------------------------------------------------------- */
@@ -296,8 +370,10 @@ static int check_sticky(fuse_req_t req, const struct renaming *r)
 	uid_t uid = fuse_req_ctx(req)->uid;
 	char path[NODE_PATH_LEN];
 	struct stat dir, st;
-	int rc = node_stat(&f->nodes, r->dir, &dir);
+	int rc = node_path(&f->nodes, r->dir, path);
 
+	if (rc == 0 && fstatat(f->store.pools_fd, path, &dir, AT_SYMLINK_NOFOLLOW) < 0)
+		rc = -errno;
 	if (rc < 0 || !(dir.st_mode & S_ISVTX) || uid == 0 || uid == dir.st_uid)
 		return rc;
 	for (size_t i = 0; i < r->tags.n; i++)
@@ -366,10 +442,10 @@ static int look(struct fmfs *f, struct renaming *r)
 {
 	int rc;
 
-	rc = entry_stat(f, r->dir, r->name, &r->st);
+	rc = entry_stat_held(f, r->dir, r->name, &r->st);
 	if (rc < 0)
 		return rc;
-	rc = entry_stat(f, r->newdir, r->newname, &r->replaced);
+	rc = entry_stat_held(f, r->newdir, r->newname, &r->replaced);
 	if (rc < 0 && rc != -ENOENT)
 		return rc;
 	r->had_target = rc == 0;
@@ -384,6 +460,7 @@ static int look(struct fmfs *f, struct renaming *r)
 static int rename_files(fuse_req_t req, struct renaming *r)
 {
 	struct fmfs *f = fmfs_of(req);
+	struct intent i;
 	int rc;
 
 	rc = look(f, r);
@@ -393,9 +470,17 @@ static int rename_files(fuse_req_t req, struct renaming *r)
 		rc = check_snapshots(req, r);
 	if (rc < 0)
 		return rc;
-	return r->tags.n == 0 ? rename_file(&f->store, r->from, r->to, r->flags)
-			      : rename_with_snapshots(&f->store, r->st.st_ino, r->from,
-						      r->to, r->flags, &r->tags);
+	if (name_is_snapshot(r->newname)) /* never in the place of another */
+		return store_rename(&f->store, r->from, r->to);
+	if (r->tags.n == 0)
+		return rename_file(&f->store, r->from, r->to, r->flags);
+	i = (struct intent){
+		.ino = r->st.st_ino,
+		.replaces = r->had_target ? r->replaced.st_ino : 0,
+		.from = r->from,
+		.to = r->to,
+	};
+	return rename_with_snapshots(&f->store, &i, r->flags, &r->tags);
 }
 
 static void note_snapshots(struct fmfs *f, const struct renaming *r)
@@ -438,6 +523,7 @@ static void note_renamed(struct fmfs *f, const struct renaming *r)
 void fmfs_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 		 fuse_ino_t newparent, const char *newname, unsigned int flags)
 {
+	struct fmfs *f = fmfs_of(req);
 	struct renaming r = {
 		.dir = fmfs_node(req, parent),
 		.newdir = fmfs_node(req, newparent),
@@ -451,10 +537,12 @@ void fmfs_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 		rc = -ESTALE;
 	else
 		rc = check_names(&r);
+	node_change_names(&f->nodes);
 	if (rc == 0)
 		rc = rename_files(req, &r);
 	if (rc == 0)
-		note_renamed(fmfs_of(req), &r);
+		note_renamed(f, &r);
+	node_let_names(&f->nodes);
 	free_tags(&r.tags);
 	fuse_reply_err(req, -rc);
 }

@@ -27,25 +27,42 @@ static struct log_limit refusals;
 struct place {
 	struct node *folder; /* with a reference */
 	char name[NAME_MAX + 1];
-	char path[NODE_PATH_LEN]; /* below pools/ */
+	char path[NODE_PATH_LEN]; /* below pools/, while the names are held: find_path() */
 };
 
 /* --- both ------------------------------------------------------------------ */
 
+static int find_path(struct fmfs *f, struct place *at)
+{
+	return node_child_path(&f->nodes, at->folder, at->name, at->path);
+}
+
 static int may_make(fuse_req_t req, const struct place *at)
 {
+	struct fmfs *f = fmfs_of(req);
 	char folder[NODE_PATH_LEN];
-	int rc = node_path(&fmfs_of(req)->nodes, at->folder, folder);
+	int rc;
 
-	return rc < 0 ? rc : caller_may_make(req, folder);
+	node_hold_names(&f->nodes);
+	rc = node_path(&f->nodes, at->folder, folder);
+	if (rc == 0)
+		rc = caller_may_make(req, folder);
+	node_let_names(&f->nodes);
+	return rc;
 }
 
 static int may_replace(fuse_req_t req, const struct place *at, const struct stat *st)
 {
+	struct fmfs *f = fmfs_of(req);
 	char folder[NODE_PATH_LEN];
-	int rc = node_path(&fmfs_of(req)->nodes, at->folder, folder);
+	int rc;
 
-	return rc < 0 ? rc : caller_may_replace(req, st, folder);
+	node_hold_names(&f->nodes);
+	rc = node_path(&f->nodes, at->folder, folder);
+	if (rc == 0)
+		rc = caller_may_replace(req, st, folder);
+	node_let_names(&f->nodes);
+	return rc;
 }
 
 /* The file, which is `new`, has its name: let the catalog and the kernel know. */
@@ -84,9 +101,23 @@ static int check_name(const char name[FMFS_NAME_LEN])
 	return -EPERM;
 }
 
-static int find_place(struct fmfs *f, const struct fmfs_clone *to, struct place *at)
+static int look_at_place(struct fmfs *f, struct place *at)
 {
 	struct stat st;
+	int rc;
+
+	node_hold_names(&f->nodes);
+	rc = find_path(f, at);
+	if (rc == 0 &&
+	    fstatat(f->store.pools_fd, at->path, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		rc = -EEXIST; /* before the work */
+	node_let_names(&f->nodes);
+	return rc;
+}
+
+static int find_place(fuse_req_t req, const struct fmfs_clone *to, struct place *at)
+{
+	struct fmfs *f = fmfs_of(req);
 	int rc = check_name(to->name);
 
 	if (rc < 0)
@@ -95,10 +126,9 @@ static int find_place(struct fmfs *f, const struct fmfs_clone *to, struct place 
 	if (at->folder == NULL)
 		return -ENOENT;
 	strcpy(at->name, to->name);
-	rc = node_child_path(&f->nodes, at->folder, at->name, at->path);
-	if (rc == 0 &&
-	    fstatat(f->store.pools_fd, at->path, &st, AT_SYMLINK_NOFOLLOW) == 0)
-		rc = -EEXIST; /* before the work */
+	rc = may_make(req, at);
+	if (rc == 0)
+		rc = look_at_place(f, at);
 	if (rc < 0)
 		node_unref(&f->nodes, at->folder);
 	return rc;
@@ -122,8 +152,26 @@ static int fill_clone(fuse_req_t req, struct node *n, const struct place *at,
 	return rc;
 }
 
-static int make_clone(fuse_req_t req, struct node *n, const struct place *at,
-		      mode_t mode, int from)
+static int publish(fuse_req_t req, struct node *n, struct place *at, const char *tmp,
+		   int new)
+{
+	struct fmfs *f = fmfs_of(req);
+	int rc;
+
+	node_hold_names(&f->nodes);
+	rc = find_path(f, at);
+	if (rc == 0)
+		rc = store_publish(&f->store, tmp, at->path);
+	if (rc < 0)
+		unlinkat(f->store.tmp_fd, tmp, 0);
+	else
+		rc = tell(f, at, new, "clone", n);
+	node_let_names(&f->nodes);
+	return rc;
+}
+
+static int make_clone(fuse_req_t req, struct node *n, struct place *at, mode_t mode,
+		      int from)
 {
 	struct fmfs *f = fmfs_of(req);
 	char tmp[STORE_TMP_NAME_LEN];
@@ -134,11 +182,9 @@ static int make_clone(fuse_req_t req, struct node *n, const struct place *at,
 		return to;
 	rc = fill_clone(req, n, at, mode, from, to);
 	if (rc == 0)
-		rc = store_publish(&f->store, tmp, at->path);
-	if (rc < 0)
-		unlinkat(f->store.tmp_fd, tmp, 0);
+		rc = publish(req, n, at, tmp, to);
 	else
-		rc = tell(f, at, to, "clone", n);
+		unlinkat(f->store.tmp_fd, tmp, 0);
 	close(to);
 	return rc;
 }
@@ -169,12 +215,10 @@ int restore_clone(fuse_req_t req, struct node *n, const struct fmfs_clone *to)
 
 	if (f->readonly)
 		return -EROFS;
-	rc = find_place(f, to, &at);
+	rc = find_place(req, to, &at);
 	if (rc < 0)
 		return rc;
-	rc = may_make(req, &at);
-	from = rc < 0 ? rc : open_source(req, n, &st);
-	rc = from;
+	rc = from = open_source(req, n, &st);
 	if (from >= 0) {
 		rc = make_clone(req, n, &at, to->mode & 0777, from);
 		close(from);
@@ -207,8 +251,6 @@ static int find_pool(struct rollback *r)
 		at->name[strcspn(at->name, "@")] = '\0';
 	else
 		rc = -EINVAL;
-	if (rc == 0)
-		rc = node_child_path(&f->nodes, at->folder, at->name, at->path);
 	if (rc < 0)
 		node_unref(&f->nodes, at->folder);
 	return rc;
@@ -217,11 +259,19 @@ static int find_pool(struct rollback *r)
 static int open_old(struct rollback *r)
 {
 	struct fmfs *f = fmfs_of(r->req);
+	int rc;
 
-	r->old = openat(f->store.pools_fd, r->at.path,
-			O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	r->old = -1;
+	node_hold_names(&f->nodes);
+	rc = find_path(f, &r->at);
+	if (rc == 0)
+		r->old = openat(f->store.pools_fd, r->at.path,
+				O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	if (rc == 0 && r->old < 0 && errno != ENOENT)
+		rc = -errno;
+	node_let_names(&f->nodes);
 	if (r->old < 0)
-		return errno == ENOENT ? 0 : -errno;
+		return rc;
 	if (fstat(r->old, &r->st) == 0 && entry_visible(f, r->at.name, &r->st))
 		return 0;
 	close(r->old);
@@ -352,6 +402,9 @@ static int replace(struct rollback *r)
 	if (new < 0)
 		return new;
 	rc = fill_new(r, new);
+	node_hold_names(&f->nodes);
+	if (rc == 0)
+		rc = find_path(f, &r->at);
 	if (rc == 0)
 		rc = put_in_place(r, tmp);
 	if (rc == 0 && r->old >= 0)
@@ -360,6 +413,7 @@ static int replace(struct rollback *r)
 	unlinkat(f->store.tmp_fd, tmp, 0);
 	if (rc == 0)
 		rc = tell(f, &r->at, new, "rollback", r->snapshot);
+	node_let_names(&f->nodes);
 	close(new);
 	return rc;
 }

@@ -14,6 +14,7 @@
 #include "common/nocow.h"
 #include "fuse/caller.h"
 #include "fuse/copy.h"
+#include "fuse/entry.h"
 #include "fuse/fmfs.h"
 #include "fuse/snapshot.h"
 #include "heap/inspect.h"
@@ -207,8 +208,26 @@ static int fill_tmp(fuse_req_t req, struct node *n, int from, int to, const char
 	return 0;
 }
 
-static int make_in_tmp(fuse_req_t req, struct node *n, int from, const char *name,
-		       const char *path, struct stat *st)
+/* What is in tmp/ gets its name in the folder, durably. */
+static int publish(struct fmfs *f, const char *tmp, struct node *dir, const char *name)
+{
+	char path[NODE_PATH_LEN];
+	int rc;
+
+	node_hold_names(&f->nodes);
+	rc = node_child_path(&f->nodes, dir, name, path);
+	if (rc == 0)
+		rc = store_publish(&f->store, tmp, path);
+	if (rc < 0)
+		unlinkat(f->store.tmp_fd, tmp, 0);
+	else
+		rc = store_sync_folder(&f->store, path);
+	node_let_names(&f->nodes);
+	return rc;
+}
+
+static int make_in_tmp(fuse_req_t req, struct node *n, int from, struct node *dir,
+		       const char *name, struct stat *st)
 {
 	struct fmfs *f = fmfs_of(req);
 	char tmp[STORE_TMP_NAME_LEN];
@@ -219,13 +238,11 @@ static int make_in_tmp(fuse_req_t req, struct node *n, int from, const char *nam
 		return to;
 	rc = fill_tmp(req, n, from, to, name);
 	if (rc == 0)
-		rc = store_publish(&f->store, tmp, path);
-	if (rc < 0)
-		unlinkat(f->store.tmp_fd, tmp, 0);
-	else if (fstat(to, st) < 0)
-		rc = -errno;
+		rc = publish(f, tmp, dir, name);
 	else
-		rc = store_sync_folder(&f->store, path);
+		unlinkat(f->store.tmp_fd, tmp, 0);
+	if (rc == 0 && fstat(to, st) < 0)
+		rc = -errno;
 	close(to);
 	return rc;
 }
@@ -256,21 +273,17 @@ int snapshot_make(fuse_req_t req, struct node *n, struct node *dir, const char *
 		  struct stat *st)
 {
 	struct fmfs *f = fmfs_of(req);
-	char path[NODE_PATH_LEN];
 	int from, rc;
 
 	rc = check_request(f, n, dir, name);
-	if (rc == 0)
-		rc = node_child_path(&f->nodes, dir, name, path);
-	if (rc == 0 &&
-	    faccessat(f->store.pools_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+	if (rc == 0 && entry_stat(f, dir, name, st) == 0)
 		rc = -EEXIST; /* before the work */
 	if (rc < 0)
 		return rc;
 	from = node_open(&f->nodes, n, O_RDWR);
 	if (from < 0)
 		return from;
-	rc = make_in_tmp(req, n, from, name, path, st);
+	rc = make_in_tmp(req, n, from, dir, name, st);
 	close(from);
 	return rc;
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/nocow.h"
+#include "fuse/caller.h"
 #include "fuse/entry.h"
 #include "fuse/fmfs.h"
 #include "fuse/notify.h"
@@ -144,26 +145,24 @@ static int give_name(struct fmfs *f, struct node *n, const char *path)
 	char *tmp = take_tmp_name(n);
 	int rc = tmp == NULL ? -ENOENT : store_publish(&f->store, tmp, path);
 
-	if (rc < 0) {
+	if (rc < 0 && tmp != NULL) {
 		pthread_mutex_lock(&n->lock);
 		n->tmp_name = tmp;
 		pthread_mutex_unlock(&n->lock);
 		return rc;
 	}
 	free(tmp);
-	return 0;
+	return rc;
 }
 
-/* Give it the name in the folder; `old` is the path that it has lost, "" if none. */
+/* Give it the name in the folder; `old` is the path that it has lost, "" if none.  The
+ * names are held. */
 static int move(struct fmfs *f, struct node *n, struct node *dir, const char *name,
 		char old[NODE_PATH_LEN])
 {
 	char path[NODE_PATH_LEN];
-	int rc;
+	int rc = node_child_path(&f->nodes, dir, name, path);
 
-	rc = node_child_path(&f->nodes, dir, name, path);
-	if (rc == 0 && fsync(n->fd) < 0)
-		rc = -errno;
 	if (rc < 0)
 		return rc;
 	if (node_path(&f->nodes, n, old) < 0) {
@@ -174,7 +173,7 @@ static int move(struct fmfs *f, struct node *n, struct node *dir, const char *na
 	}
 	if (rc < 0)
 		return rc;
-	node_moved(&f->nodes, n->ino, dir, name);
+	node_set_name(&f->nodes, n, dir, name);
 	if (*old == '\0')
 		index_snapshot(f->index, n);
 	else
@@ -182,18 +181,47 @@ static int move(struct fmfs *f, struct node *n, struct node *dir, const char *na
 	return store_sync_folder(&f->store, path);
 }
 
-/* If it is to be one of a pool that is there: may the caller take snapshots of that? */
-static int check_pool(fuse_req_t req, struct node *dir, const char *name)
+/* If it is to be one of a pool that is there: may the caller take snapshots of that?  And
+ * make names in the folder, or take away the one that the file has? */
+static int check_place(fuse_req_t req, struct node *n, struct node *dir,
+		       const char *name)
 {
-	char pool[NAME_MAX + 1];
+	struct fmfs *f = fmfs_of(req);
+	char pool[NAME_MAX + 1], folder[NODE_PATH_LEN], old[NODE_PATH_LEN];
 	struct stat st;
 	int rc;
 
+	rc = node_path(&f->nodes, dir, folder);
+	if (rc == 0)
+		rc = caller_may_make(req, folder);
+	if (rc == 0 && node_path(&f->nodes, n, old) == 0)
+		rc = fstat(n->fd, &st) < 0 ? -errno
+					   : caller_may_replace(req, &st, folder);
+	if (rc < 0)
+		return rc;
 	snprintf(pool, sizeof(pool), "%.*s", (int)strcspn(name, "@"), name);
-	rc = entry_stat(fmfs_of(req), dir, pool, &st);
+	rc = entry_stat_held(f, dir, pool, &st);
 	if (rc < 0)
 		return rc == -ENOENT ? 0 : rc;
 	return snapshot_allowed(req, &st) ? 0 : -EPERM;
+}
+
+static int adopt(fuse_req_t req, struct node *n, struct node *dir, const char *name,
+		 char old[NODE_PATH_LEN])
+{
+	struct fmfs *f = fmfs_of(req);
+	int rc = check_adoptable(req, n);
+
+	if (rc == 0 && fsync(n->fd) < 0)
+		rc = -errno;
+	if (rc < 0)
+		return rc;
+	node_hold_names(&f->nodes);
+	rc = check_place(req, n, dir, name);
+	if (rc == 0)
+		rc = move(f, n, dir, name, old);
+	node_let_names(&f->nodes);
+	return rc;
 }
 
 void tmpfile_adopt(fuse_req_t req, struct node *n, const char *name, size_t size)
@@ -204,11 +232,7 @@ void tmpfile_adopt(fuse_req_t req, struct node *n, const char *name, size_t size
 	int rc = f->readonly ? -EROFS : is_snapshot_name(name, size) ? 0 : -EINVAL;
 
 	if (rc == 0)
-		rc = check_adoptable(req, n);
-	if (rc == 0)
-		rc = check_pool(req, dir, name);
-	if (rc == 0)
-		rc = move(f, n, dir, name, old);
+		rc = adopt(req, n, dir, name, old);
 	if (rc < 0)
 		fuse_reply_err(req, -rc);
 	else if (*old == '\0')

@@ -330,7 +330,7 @@ static const struct call opens[] = {
 	{ READ, "f", .times = "nN" },
 	{ OPEN, "f", .x = O_WRONLY | O_TRUNC, .times = "cmN" },
 	{ SIZE, "f", .x = 0 },
-	{ OPEN, ".", .x = O_TMPFILE | O_RDWR, .y = 0600, .at_mount = EOPNOTSUPP },
+	{ OPEN, ".", .x = O_TMPFILE | O_RDWR, .y = 0600 },
 	{ OPEN, "x@y", NEW, .y = 0644, .at_mount = EPERM },
 	{ 0 }
 };

@@ -676,10 +676,12 @@ static void rename_of_a_folder(void **state)
 	fill_folders(c);
 	assert_ok(catalog_put(c, &pool, &root, 1));
 	put_child(c, "a/b/r@1", "a/b/r");
-	put(c, "x/gone");
+	put(c, "x/new");
+	put_child(c, "x/p", "put since");
 	assert_ok(catalog_rename_folder(c, "a/b", "x"));
+	expect_parent(c, "x/p", "put since");
 	expect_pools(c, NULL,
-		     "a|a-/p|a/b-|a/b0|a/c/d/e|a/z|a0|b|x/p|x/q@1|x/r|x/r@1|"
+		     "a|a-/p|a/b-|a/b0|a/c/d/e|a/z|a0|b|x/new|x/p|x/q@1|x/r|x/r@1|"
 		     "\xff/\x80/\xc3");
 	expect_roots(c, "x/r", "r:t:1:2");
 	expect_parent(c, "x/r@1", "x/r");
@@ -687,7 +689,7 @@ static void rename_of_a_folder(void **state)
 	expect_in(c, "\xc3\xa4/\xfe/\x80", NULL, "\xc3\xa4/\xfe/\x80/\xc3");
 	assert_ok(catalog_rename_folder(c, "nowhere", "n"));
 	assert_ok(catalog_rename_folder(c, "x", "x"));
-	expect_in(c, "x", NULL, "x/p|x/q@1|x/r|x/r@1");
+	expect_in(c, "x", NULL, "x/new|x/p|x/q@1|x/r|x/r@1");
 	assert_int_equal(catalog_rename_folder(c, "", "n"), -EINVAL);
 	catalog_close(c);
 }

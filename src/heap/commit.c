@@ -222,6 +222,20 @@ static int close_gate(struct atomic *a, bool wait)
 	return 0;
 }
 
+/* There is no other way.  A reader may be one that has only a look at the pool, as the
+ * daemon of its mount has: that one is waited for. */
+static int checkpoint_for_want(struct fm_heap *h)
+{
+	const struct timespec pause = { .tv_nsec = 5000000 };
+	int rc = commit_checkpoint(h), i;
+
+	for (i = 0; i < 40 && rc == -EBUSY; i++) {
+		nanosleep(&pause, NULL);
+		rc = commit_checkpoint(h);
+	}
+	return rc;
+}
+
 /* Capture, and see to it that the record fits the log. */
 static int capture_to_fit(struct fm_heap *h, bool wait)
 {
@@ -243,7 +257,7 @@ static int capture_to_fit(struct fm_heap *h, bool wait)
 			gate_open(&a->gate);
 			/* If it cannot grow the old log may do. */
 			if (rc < 0 && (len > a->log.len || !may_checkpoint ||
-				       commit_checkpoint(h) < 0))
+				       checkpoint_for_want(h) < 0))
 				return rc;
 			continue;
 		}

@@ -40,6 +40,14 @@ bool caller_may(fuse_req_t req, const struct stat *st, mode_t want)
 	return (mode & want) == want;
 }
 
+bool caller_may_take(fuse_req_t req, const struct stat *dir, const struct stat *st)
+{
+	uid_t uid = fuse_req_ctx(req)->uid;
+
+	return !(dir->st_mode & S_ISVTX) || uid == 0 || uid == st->st_uid ||
+	       uid == dir->st_uid;
+}
+
 static int check_folder(fuse_req_t req, const char *path, mode_t want)
 {
 	struct stat st;
@@ -65,7 +73,6 @@ int caller_may_make(fuse_req_t req, const char *folder)
 
 int caller_may_replace(fuse_req_t req, const struct stat *st, const char *folder)
 {
-	uid_t uid = fuse_req_ctx(req)->uid;
 	int rc = caller_may_make(req, folder);
 	struct stat dir;
 
@@ -74,7 +81,5 @@ int caller_may_replace(fuse_req_t req, const struct stat *st, const char *folder
 	if (fstatat(fmfs_of(req)->store.pools_fd, folder, &dir, AT_SYMLINK_NOFOLLOW) <
 	    0)
 		return -errno;
-	if (!(dir.st_mode & S_ISVTX) || uid == 0)
-		return 0;
-	return uid == st->st_uid || uid == dir.st_uid ? 0 : -EPERM;
+	return caller_may_take(req, &dir, st) ? 0 : -EPERM;
 }

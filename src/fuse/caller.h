@@ -15,6 +15,10 @@
 /* `want`: of 4 (read), 2 (write) and 1 (execute, or search a folder). */
 bool caller_may(fuse_req_t req, const struct stat *st, mode_t want);
 
+/* Take the name of the file `st` away from the folder `dir`, as far as that is sticky: who
+ * may not, owns neither. */
+bool caller_may_take(fuse_req_t req, const struct stat *dir, const struct stat *st);
+
 /* Make names in the folder with this path below pools/: 0; -EACCES if the folder is not
  * for him to write to, or one above it not to search; or -errno of stat(2). */
 int caller_may_make(fuse_req_t req, const char *folder);

@@ -60,6 +60,14 @@ void entry_reply(fuse_req_t req, const struct fuse_entry_param *e)
 		node_forget(&f->nodes, node_find(&f->nodes, e->ino), 1);
 }
 
+static void reply(fuse_req_t req, int rc, const struct fuse_entry_param *e)
+{
+	if (rc < 0)
+		fuse_reply_err(req, -rc);
+	else
+		entry_reply(req, e);
+}
+
 int entry_stat_held(struct fmfs *f, struct node *parent, const char *name,
 		    struct stat *st)
 {
@@ -100,10 +108,7 @@ void fmfs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	if (rc == 0)
 		rc = entry_fill(f, dir, name, &st, &e);
 	node_let_names(&f->nodes);
-	if (rc < 0)
-		fuse_reply_err(req, -rc);
-	else
-		entry_reply(req, &e);
+	reply(req, rc, &e);
 }
 
 static void forget_one(struct fmfs *f, fuse_ino_t ino, uint64_t nlookup)
@@ -217,6 +222,23 @@ void fmfs_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode
 	entry_reply(req, &e);
 }
 
+int entry_publish(struct fmfs *f, const char *tmp, struct node *dir, const char *name)
+{
+	char path[NODE_PATH_LEN];
+	int rc;
+
+	node_hold_names(&f->nodes);
+	rc = node_child_path(&f->nodes, dir, name, path);
+	if (rc == 0)
+		rc = store_publish(&f->store, tmp, path);
+	if (rc < 0)
+		unlinkat(f->store.tmp_fd, tmp, 0);
+	else
+		rc = store_sync_folder(&f->store, path);
+	node_let_names(&f->nodes);
+	return rc;
+}
+
 /* In a set-group-ID folder it is one, too. */
 static int give_folder(fuse_req_t req, struct node *parent, int fd, mode_t mode,
 		       struct stat *st)
@@ -267,10 +289,7 @@ void fmfs_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode
 	if (rc == 0)
 		rc = entry_fill(f, dir, name, &st, &e);
 	node_let_names(&f->nodes);
-	if (rc < 0)
-		fuse_reply_err(req, -rc);
-	else
-		entry_reply(req, &e);
+	reply(req, rc, &e);
 }
 
 void fmfs_symlink(fuse_req_t req, const char *to, fuse_ino_t parent, const char *name)

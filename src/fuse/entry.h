@@ -45,6 +45,10 @@ int entry_make_file(fuse_req_t req, struct node *parent, const char *name, mode_
  * made it in the folder, and have this mode: 0 or -errno. */
 int entry_give_to_caller(fuse_req_t req, struct node *parent, int fd, mode_t mode);
 
+/* What is in tmp/ gets its name in the folder, on the disk when this returns; or is
+ * removed: -errno. */
+int entry_publish(struct fmfs *f, const char *tmp, struct node *dir, const char *name);
+
 void fmfs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
 void fmfs_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup);
 void fmfs_forget_multi(fuse_req_t req, size_t n, struct fuse_forget_data *forgets);

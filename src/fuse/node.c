@@ -134,7 +134,7 @@ static bool place(struct node_table *t, struct node *n, struct node *parent,
 	char *copy;
 
 	if (name_is_snapshot(name))
-		parent->nsnapshots++;
+		parent->lacks_snapshots = false;
 	if (!n->gone && old == parent && strcmp(n->name, name) == 0)
 		return true;
 	copy = strdup(name);
@@ -382,24 +382,6 @@ void node_change_names(struct node_table *t)
 void node_let_names(struct node_table *t)
 {
 	pthread_rwlock_unlock(&t->names);
-}
-
-bool node_lacks_snapshots(struct node_table *t, struct node *folder, uint64_t *stamp)
-{
-	bool lacks;
-
-	pthread_mutex_lock(&t->lock);
-	*stamp = folder->nsnapshots + 1;
-	lacks = folder->searched == *stamp;
-	pthread_mutex_unlock(&t->lock);
-	return lacks;
-}
-
-void node_note_none(struct node_table *t, struct node *folder, uint64_t stamp)
-{
-	pthread_mutex_lock(&t->lock);
-	folder->searched = stamp;
-	pthread_mutex_unlock(&t->lock);
 }
 
 /* --- paths ------------------------------------------------------------ */

@@ -35,8 +35,6 @@ struct node {
 	unsigned int nref;
 	unsigned int queued; /* index.c: puts that wait; its own lock */
 	bool gone;           /* no longer has a name */
-	uint64_t nsnapshots; /* a folder: how often a snapshot got a name there */
-	uint64_t searched;   /* that, plus 1, when it was found to have none */
 	int old_fd;          /* node_replaced(); else -1 */
 
 	uint64_t id; /* never changes */
@@ -51,6 +49,11 @@ struct node {
 	int backing_id;            /* if nopen: passthrough; 0: none yet */
 	char *tmp_name;		   /* of a file without a name: in the store's tmp/ */
 	struct lock_owner *owners; /* locks.c */
+
+	/* Of a folder, set by who changes the names, when it was found to have none; a
+	 * snapshot that gets a name there has the names held, or the kernel has locked
+	 * the folder. */
+	bool lacks_snapshots;
 };
 
 struct node_table {
@@ -96,11 +99,6 @@ uint64_t node_replaced(struct node_table *t, ino_t ino, int fd);
  * the one that a node's file is in, and its name there, NULL if it has none any more. */
 struct node *node_find_folder(struct node_table *t, ino_t ino);
 struct node *node_folder(struct node_table *t, struct node *n, char name[NAME_MAX + 1]);
-
-/* Is it known that there is no snapshot in the folder?  If not, *stamp is to be given back
- * by who has looked at all names, and found none. */
-bool node_lacks_snapshots(struct node_table *t, struct node *folder, uint64_t *stamp);
-void node_note_none(struct node_table *t, struct node *folder, uint64_t stamp);
 
 /*
  * The kernel locks the folder that a request is about, and not those above it, which may be

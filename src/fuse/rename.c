@@ -14,6 +14,7 @@
 
 #include "common/log.h"
 #include "common/rw.h"
+#include "fuse/caller.h"
 #include "fuse/entry.h"
 #include "fuse/fmfs.h"
 #include "fuse/rename.h"
@@ -22,9 +23,6 @@
 #define INTENT "rename"
 #define INTENT_HEAD "fmfs rename 1"
 #define INTENT_LEN_MAX (2 * NODE_PATH_LEN + 64)
-
-/* There is one intent at a time. */
-static pthread_mutex_t intent_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* --- snapshots of a pool ----------------------------------------------------- */
 
@@ -218,17 +216,15 @@ static int rename_all(const struct store *s, const char *from, const char *to,
 	return rc;
 }
 
+/* One at a time, as the names are changed. */
 static int rename_with_snapshots(const struct store *s, const struct intent *i,
 				 unsigned int flags, const struct tags *t)
 {
-	int rc;
+	int rc = write_intent(s, i);
 
-	pthread_mutex_lock(&intent_lock);
-	rc = write_intent(s, i);
 	if (rc == 0)
 		rc = rename_all(s, i->from, i->to, flags, t);
 	end_intent(s, i);
-	pthread_mutex_unlock(&intent_lock);
 	return rc;
 }
 
@@ -367,19 +363,18 @@ static int check_names(const struct renaming *r)
 static int check_sticky(fuse_req_t req, const struct renaming *r)
 {
 	struct fmfs *f = fmfs_of(req);
-	uid_t uid = fuse_req_ctx(req)->uid;
 	char path[NODE_PATH_LEN];
 	struct stat dir, st;
 	int rc = node_path(&f->nodes, r->dir, path);
 
 	if (rc == 0 && fstatat(f->store.pools_fd, path, &dir, AT_SYMLINK_NOFOLLOW) < 0)
 		rc = -errno;
-	if (rc < 0 || !(dir.st_mode & S_ISVTX) || uid == 0 || uid == dir.st_uid)
+	if (rc < 0)
 		return rc;
 	for (size_t i = 0; i < r->tags.n; i++)
 		if (join(path, r->from, r->tags.tag[i]) == 0 &&
 		    fstatat(f->store.pools_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-		    st.st_uid != uid)
+		    !caller_may_take(req, &dir, &st))
 			return entry_refuse(path, "this snapshot is another user's");
 	return 0;
 }
@@ -412,14 +407,12 @@ static int check_snapshots(fuse_req_t req, const struct renaming *r)
 static int find_in(struct fmfs *f, struct node *folder, const char *path, struct tags *t)
 {
 	bool any = false;
-	uint64_t stamp;
 	int rc;
 
-	if (node_lacks_snapshots(&f->nodes, folder, &stamp))
+	if (folder->lacks_snapshots)
 		return 0;
 	rc = find_tags(&f->store, path, t, &any);
-	if (rc == 0 && !any)
-		node_note_none(&f->nodes, folder, stamp);
+	folder->lacks_snapshots = rc == 0 && !any;
 	return rc;
 }
 

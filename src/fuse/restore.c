@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include "common/fmfs_ioctl.h"
-#include "common/log.h"
 #include "common/nocow.h"
 #include "fuse/caller.h"
 #include "fuse/copy.h"
@@ -20,8 +19,6 @@
 #include "fuse/restore.h"
 #include "fuse/snapshot.h"
 #include "heap/inspect.h"
-
-static struct log_limit refusals;
 
 /* Where the new file is to be. */
 struct place {
@@ -37,7 +34,8 @@ static int find_path(struct fmfs *f, struct place *at)
 	return node_child_path(&f->nodes, at->folder, at->name, at->path);
 }
 
-static int may_make(fuse_req_t req, const struct place *at)
+/* Make the name there, or with `st` take it from that file. */
+static int check_may(fuse_req_t req, const struct place *at, const struct stat *st)
 {
 	struct fmfs *f = fmfs_of(req);
 	char folder[NODE_PATH_LEN];
@@ -46,28 +44,15 @@ static int may_make(fuse_req_t req, const struct place *at)
 	node_hold_names(&f->nodes);
 	rc = node_path(&f->nodes, at->folder, folder);
 	if (rc == 0)
-		rc = caller_may_make(req, folder);
-	node_let_names(&f->nodes);
-	return rc;
-}
-
-static int may_replace(fuse_req_t req, const struct place *at, const struct stat *st)
-{
-	struct fmfs *f = fmfs_of(req);
-	char folder[NODE_PATH_LEN];
-	int rc;
-
-	node_hold_names(&f->nodes);
-	rc = node_path(&f->nodes, at->folder, folder);
-	if (rc == 0)
-		rc = caller_may_replace(req, st, folder);
+		rc = st == NULL ? caller_may_make(req, folder)
+				: caller_may_replace(req, st, folder);
 	node_let_names(&f->nodes);
 	return rc;
 }
 
 /* The file, which is `new`, has its name: let the catalog and the kernel know. */
-static int tell(struct fmfs *f, const struct place *at, int new, const char *what,
-		struct node *source)
+static void tell(struct fmfs *f, const struct place *at, int new, const char *what,
+		 struct node *source)
 {
 	char path[NODE_PATH_LEN] = "";
 	struct stat st;
@@ -82,7 +67,6 @@ static int tell(struct fmfs *f, const struct place *at, int new, const char *wha
 	}
 	/* The folder's times. */
 	fuse_lowlevel_notify_inval_inode(f->session, at->folder->id, -1, 0);
-	return store_sync_folder(&f->store, at->path);
 }
 
 /* --- clones ---------------------------------------------------------------- */
@@ -96,29 +80,14 @@ static int check_name(const char name[FMFS_NAME_LEN])
 		return -EINVAL;
 	if (!name_is_snapshot(name))
 		return 0;
-	if (log_allowed(&refusals))
-		log_info("%s: refused: names with '@' are those of snapshots", name);
-	return -EPERM;
-}
-
-static int look_at_place(struct fmfs *f, struct place *at)
-{
-	struct stat st;
-	int rc;
-
-	node_hold_names(&f->nodes);
-	rc = find_path(f, at);
-	if (rc == 0 &&
-	    fstatat(f->store.pools_fd, at->path, &st, AT_SYMLINK_NOFOLLOW) == 0)
-		rc = -EEXIST; /* before the work */
-	node_let_names(&f->nodes);
-	return rc;
+	return entry_refuse(name, "names with '@' are those of snapshots");
 }
 
 static int find_place(fuse_req_t req, const struct fmfs_clone *to, struct place *at)
 {
 	struct fmfs *f = fmfs_of(req);
 	int rc = check_name(to->name);
+	struct stat st;
 
 	if (rc < 0)
 		return rc;
@@ -126,9 +95,9 @@ static int find_place(fuse_req_t req, const struct fmfs_clone *to, struct place 
 	if (at->folder == NULL)
 		return -ENOENT;
 	strcpy(at->name, to->name);
-	rc = may_make(req, at);
-	if (rc == 0)
-		rc = look_at_place(f, at);
+	rc = check_may(req, at, NULL);
+	if (rc == 0 && entry_stat(f, at->folder, at->name, &st) == 0)
+		rc = -EEXIST; /* before the work */
 	if (rc < 0)
 		node_unref(&f->nodes, at->folder);
 	return rc;
@@ -152,24 +121,6 @@ static int fill_clone(fuse_req_t req, struct node *n, const struct place *at,
 	return rc;
 }
 
-static int publish(fuse_req_t req, struct node *n, struct place *at, const char *tmp,
-		   int new)
-{
-	struct fmfs *f = fmfs_of(req);
-	int rc;
-
-	node_hold_names(&f->nodes);
-	rc = find_path(f, at);
-	if (rc == 0)
-		rc = store_publish(&f->store, tmp, at->path);
-	if (rc < 0)
-		unlinkat(f->store.tmp_fd, tmp, 0);
-	else
-		rc = tell(f, at, new, "clone", n);
-	node_let_names(&f->nodes);
-	return rc;
-}
-
 static int make_clone(fuse_req_t req, struct node *n, struct place *at, mode_t mode,
 		      int from)
 {
@@ -182,9 +133,11 @@ static int make_clone(fuse_req_t req, struct node *n, struct place *at, mode_t m
 		return to;
 	rc = fill_clone(req, n, at, mode, from, to);
 	if (rc == 0)
-		rc = publish(req, n, at, tmp, to);
+		rc = entry_publish(f, tmp, at->folder, at->name);
 	else
 		unlinkat(f->store.tmp_fd, tmp, 0);
+	if (rc == 0)
+		tell(f, at, to, "clone", n);
 	close(to);
 	return rc;
 }
@@ -282,9 +235,10 @@ static int check_allowed(struct rollback *r)
 {
 	if (r->old >= 0)
 		return caller_may(r->req, &r->st, 02)
-			       ? may_replace(r->req, &r->at, &r->st)
+			       ? check_may(r->req, &r->at, &r->st)
 			       : -EACCES;
-	return snapshot_allowed(r->req, &r->st) ? may_make(r->req, &r->at) : -EACCES;
+	return snapshot_allowed(r->req, &r->st) ? check_may(r->req, &r->at, NULL)
+					      : -EACCES;
 }
 
 /* Of those that are anybody's; what else there is, says what the contents are. */
@@ -411,8 +365,10 @@ static int replace(struct rollback *r)
 		let_go_of_old(r);
 	/* The new file if that failed, and if not the old one, if there was one. */
 	unlinkat(f->store.tmp_fd, tmp, 0);
-	if (rc == 0)
-		rc = tell(f, &r->at, new, "rollback", r->snapshot);
+	if (rc == 0) {
+		tell(f, &r->at, new, "rollback", r->snapshot);
+		rc = store_sync_folder(&f->store, r->at.path);
+	}
 	node_let_names(&f->nodes);
 	close(new);
 	return rc;

@@ -208,24 +208,6 @@ static int fill_tmp(fuse_req_t req, struct node *n, int from, int to, const char
 	return 0;
 }
 
-/* What is in tmp/ gets its name in the folder, durably. */
-static int publish(struct fmfs *f, const char *tmp, struct node *dir, const char *name)
-{
-	char path[NODE_PATH_LEN];
-	int rc;
-
-	node_hold_names(&f->nodes);
-	rc = node_child_path(&f->nodes, dir, name, path);
-	if (rc == 0)
-		rc = store_publish(&f->store, tmp, path);
-	if (rc < 0)
-		unlinkat(f->store.tmp_fd, tmp, 0);
-	else
-		rc = store_sync_folder(&f->store, path);
-	node_let_names(&f->nodes);
-	return rc;
-}
-
 static int make_in_tmp(fuse_req_t req, struct node *n, int from, struct node *dir,
 		       const char *name, struct stat *st)
 {
@@ -238,7 +220,7 @@ static int make_in_tmp(fuse_req_t req, struct node *n, int from, struct node *di
 		return to;
 	rc = fill_tmp(req, n, from, to, name);
 	if (rc == 0)
-		rc = publish(f, tmp, dir, name);
+		rc = entry_publish(f, tmp, dir, name);
 	else
 		unlinkat(f->store.tmp_fd, tmp, 0);
 	if (rc == 0 && fstat(to, st) < 0)

@@ -17,6 +17,7 @@
 #include "cli/check.h"
 #include "cli/cli.h"
 #include "common/log.h"
+#include "fuse/index.h"
 #include "fuse/store.h"
 #include "heap/inspect.h"
 
@@ -66,15 +67,6 @@ static void free_rows(struct rows *rows)
 
 /* --- the store ------------------------------------------------------------- */
 
-static enum catalog_kind kind_of(const struct pool_info *info)
-{
-	if (info->state == POOL_NONE)
-		return CATALOG_FILE;
-	if (info->state != POOL_GOOD)
-		return CATALOG_DAMAGED;
-	return info->incompat & FM_INCOMPAT_ATOMIC ? CATALOG_ATOMIC : CATALOG_LIVE;
-}
-
 static int count(const struct pool_root *root, void *arg)
 {
 	(void)root;
@@ -93,7 +85,7 @@ static int describe(const char *path, struct row *row)
 		return -errno;
 	rc = inspect_pool(fd, &info);
 	if (rc == 0) {
-		row->kind = kind_of(&info);
+		row->kind = index_kind(&info);
 		if (info.state == POOL_GOOD) {
 			memcpy(row->uuid, info.uuid, sizeof(row->uuid));
 			rc = inspect_roots(fd, count, &row->nroots);

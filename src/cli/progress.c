@@ -2,26 +2,18 @@
 /* How far something is that takes long. */
 #include <config.h>
 
-#include <time.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "common/clock.h"
 
 #define NS_PER_S UINT64_C(1000000000)
 #define INTERVAL_NS (NS_PER_S / 4)
 
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * NS_PER_S + ts.tv_nsec;
-}
-
 void progress_begin(struct progress *p, bool quiet)
 {
 	*p = (struct progress){ .shown = !quiet && isatty(STDERR_FILENO) };
-	p->begun_ns = p->last_ns = now_ns();
+	p->begun_ns = p->last_ns = clock_ns();
 }
 
 void progress_show(void *arg, uint64_t done, uint64_t size)
@@ -31,7 +23,7 @@ void progress_show(void *arg, uint64_t done, uint64_t size)
 
 	if (!p->shown)
 		return;
-	now = now_ns();
+	now = clock_ns();
 	if (now - p->last_ns < INTERVAL_NS)
 		return;
 	p->last_ns = now;

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "catalog/catalog.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "fuse/entry.h"
 #include "fuse/fmfs.h"
@@ -96,14 +97,6 @@ struct index {
 	pthread_t thread;
 };
 
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
-}
-
 /* --- from a file to a row ------------------------------------------------- */
 
 struct root_list {
@@ -160,7 +153,7 @@ static uint64_t ctime_ns(const struct stat *st)
 	return st->st_ctim.tv_sec * 1000000000ull + st->st_ctim.tv_nsec;
 }
 
-static enum catalog_kind kind_of(const struct pool_info *info)
+int index_kind(const struct pool_info *info)
 {
 	switch (info->state) {
 	case POOL_NONE:
@@ -193,7 +186,7 @@ static int put_file(struct index *x, const char *path, int fd, bool in_use)
 	rc = inspect_pool(fd, &info);
 	if (rc < 0)
 		return rc;
-	pool.kind = kind_of(&info);
+	pool.kind = index_kind(&info);
 	pool.ino = st.st_ino;
 	pool.stamp_ns = in_use || locks_pool_in_use(fd) ? 0 : ctime_ns(&st);
 	pool.created_ns = birth_ns(fd);
@@ -623,7 +616,7 @@ static struct job *put_job(struct index *x, struct node *n, unsigned int queued,
 		return NULL;
 	j->kind = JOB_PUT;
 	j->queued = queued;
-	j->due_ns = now_ns() + delay_ns;
+	j->due_ns = clock_ns() + delay_ns;
 	j->node = n;
 	node_ref(&x->f->nodes, n);
 	return j;
@@ -745,7 +738,7 @@ void index_exchanged(struct index *x, struct node *at_a, const char *a,
 static void take_due(struct index *x, struct job_queue *from, struct job_queue *batch,
 		     size_t *n)
 {
-	uint64_t now = now_ns();
+	uint64_t now = clock_ns();
 	struct job *j;
 
 	while (*n < BATCH && (j = STAILQ_FIRST(from)) != NULL &&

@@ -17,6 +17,10 @@ struct index;
 struct node;
 struct catalog_pool;
 struct catalog_root;
+struct pool_info;
+
+/* What the catalog has of such a file: an enum catalog_kind. */
+int index_kind(const struct pool_info *info);
 
 /* Open the catalog, fill it from the store, and start the thread.  0 or -errno,
  * after a message. */

@@ -11,7 +11,6 @@
 #ifndef FM_HEAP_ATOMIC_H
 #define FM_HEAP_ATOMIC_H
 
-#include <time.h>
 
 #include "heap/dirty.h"
 #include "heap/fresh.h"
@@ -93,14 +92,6 @@ struct atomic {
 	uint64_t private_max, private_len;
 	uint64_t log_len, log_used_len;
 };
-
-static inline uint64_t atomic_now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * UINT64_C(1000000000) + t.tv_nsec;
-}
 
 /* --- capture.c ---------------------------------------------------------------- */
 

@@ -11,6 +11,7 @@
 
 #include "common/align.h"
 #include "common/bits.h"
+#include "common/clock.h"
 #include "common/rw.h"
 #include "heap/atomic.h"
 #include "heap/error.h"
@@ -437,12 +438,12 @@ static int find_and_time(struct fm_heap *h)
 {
 	const uint64_t compare_ns = 1500;
 	struct atomic *a = h->atomic;
-	uint64_t start = atomic_now_ns(), took;
+	uint64_t start = clock_ns(), took;
 	int rc;
 
 	a->ncompared = 0;
 	rc = find_written(h, capture_run);
-	took = atomic_now_ns() - start;
+	took = clock_ns() - start;
 	a->scan_ns =
 		took > a->ncompared * compare_ns ? took - a->ncompared * compare_ns : 0;
 	return rc;

@@ -13,6 +13,7 @@
 #endif
 
 #include "common/bits.h"
+#include "common/clock.h"
 #include "heap/atomic.h"
 
 #define SWEEP_NS_MIN 20000u /* scanning that takes less is left as it is */
@@ -100,13 +101,13 @@ static void sweep_on(struct fm_heap *h, uint64_t nchunks)
 static void drop_cold(struct fm_heap *h)
 {
 	struct atomic *a = h->atomic;
-	uint64_t start = atomic_now_ns(), nchunks = a->mapped_end >> FM_CHUNK_SHIFT;
+	uint64_t start = clock_ns(), nchunks = a->mapped_end >> FM_CHUNK_SHIFT;
 
 	if ((int32_t)(a->ncaptures - a->sweep_from) < 0)
 		return;
 	do
 		sweep_on(h, nchunks);
-	while (a->sweep < nchunks && atomic_now_ns() - start < a->scan_ns);
+	while (a->sweep < nchunks && clock_ns() - start < a->scan_ns);
 	if (a->sweep < nchunks)
 		return;
 	if (!a->swept)

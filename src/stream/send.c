@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <zstd.h>
 
+#include "common/clock.h"
 #include "common/crc32c.h"
 #include "common/rw.h"
 #include "heap/error.h"
@@ -45,14 +45,6 @@ struct sender {
 };
 
 /* --- the other thread ---------------------------------------------------------- */
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * UINT64_C(1000000000) + ts.tv_nsec;
-}
 
 static void *write_all_bufs(void *arg)
 {
@@ -90,9 +82,9 @@ static uint8_t *room_for(struct sender *s, size_t len)
 	if (s->buf != NULL && s->ring.buf_len - s->buf->len < len)
 		hand_over(s);
 	if (s->buf == NULL) {
-		begun_ns = now_ns();
+		begun_ns = clock_ns();
 		s->buf = ring_fill(&s->ring);
-		s->spare_ns = now_ns() - begun_ns;
+		s->spare_ns = clock_ns() - begun_ns;
 	}
 	return s->buf == NULL ? NULL : s->buf->bytes + s->buf->len;
 }
@@ -155,10 +147,10 @@ static bool may_pack(const struct sender *s, size_t len)
 /* How long it gets; 0: not shorter. */
 static size_t pack(struct sender *s, uint8_t *to, const uint8_t *bytes, size_t len)
 {
-	uint64_t begun_ns = now_ns(), took_ns;
+	uint64_t begun_ns = clock_ns(), took_ns;
 	size_t n = ZSTD_compress2(s->zstd, to, len - 1, bytes, len);
 
-	took_ns = now_ns() - begun_ns;
+	took_ns = clock_ns() - begun_ns;
 	s->spare_ns -= took_ns < s->spare_ns ? took_ns : s->spare_ns;
 	s->pack_ns = took_ns * STREAM_PIECE_LEN / len;
 	return ZSTD_isError(n) ? 0 : n;

@@ -24,13 +24,15 @@ ssize_t read_at(int fd, void *buf, size_t len, uint64_t off)
 	return done;
 }
 
-int write_at(int fd, const void *buf, size_t len, uint64_t off)
+/* At *off, or without one where the file is. */
+static int write_all(int fd, const char *buf, size_t len, const uint64_t *off)
 {
 	size_t done = 0;
 	ssize_t n;
 
 	while (done < len) {
-		n = pwrite(fd, (const char *)buf + done, len - done, off + done);
+		n = off != NULL ? pwrite(fd, buf + done, len - done, *off + done)
+				: write(fd, buf + done, len - done);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -40,18 +42,12 @@ int write_at(int fd, const void *buf, size_t len, uint64_t off)
 	return 0;
 }
 
+int write_at(int fd, const void *buf, size_t len, uint64_t off)
+{
+	return write_all(fd, buf, len, &off);
+}
+
 int write_next(int fd, const void *buf, size_t len)
 {
-	size_t done = 0;
-	ssize_t n;
-
-	while (done < len) {
-		n = write(fd, (const char *)buf + done, len - done);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -ENOSPC;
-		done += n;
-	}
-	return 0;
+	return write_all(fd, buf, len, NULL);
 }

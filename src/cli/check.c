@@ -144,29 +144,9 @@ int check_worse(int a, int b)
 	return rank[a] >= rank[b] ? a : b;
 }
 
-struct names {
-	char **name;
-	size_t n, max;
-};
-
-static void add_name(struct names *names, char *name)
-{
-	if (names->n == names->max) {
-		names->max = names->max ? 2 * names->max : 16;
-		names->name =
-			cli_realloc(names->name, names->max, sizeof(*names->name));
-	}
-	names->name[names->n++] = name;
-}
-
-static int by_bytes(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 /* The paths of the snapshots beside the pool, in order.  A folder that cannot be
  * listed is one of which nothing is known. */
-static void find_snapshots(const char *path, struct names *names)
+static void find_snapshots(const char *path, struct name_list *names)
 {
 	const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
 	char *folder = slash ? cli_printf("%.*s", (int)(slash - path + 1), path) :
@@ -177,29 +157,26 @@ static void find_snapshots(const char *path, struct names *names)
 	while (dir != NULL && (e = readdir(dir)) != NULL)
 		if (strncmp(e->d_name, base, strlen(base)) == 0 &&
 		    e->d_name[strlen(base)] == '@')
-			add_name(names, cli_printf("%.*s%s", (int)(base - path), path,
-						   e->d_name));
+			names_add(names, cli_printf("%.*s%s", (int)(base - path), path,
+						    e->d_name));
 	if (dir != NULL)
 		closedir(dir);
 	free(folder);
-	if (names->n > 0)
-		qsort(names->name, names->n, sizeof(*names->name), by_bytes);
+	names_sort(names);
 }
 
 static int check_with_snapshots(const char *path, const struct check_options *options,
 				struct json_list *list)
 {
-	struct names names = { .n = 0 };
+	struct name_list names = { .n = 0 };
 	int status = check_pool(path, options, list);
 
 	find_snapshots(path, &names);
-	for (size_t i = 0; i < names.n; i++) {
+	for (size_t i = 0; i < names.n; i++)
 		if (cli_is_snapshot(names.name[i]))
 			status = check_worse(
 				status, check_pool(names.name[i], options, list));
-		free(names.name[i]);
-	}
-	free(names.name);
+	names_free(&names);
 	return status;
 }
 

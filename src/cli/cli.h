@@ -88,6 +88,19 @@ void progress_show(void *arg, uint64_t done, uint64_t size);
 /* Before any message. */
 void progress_end(struct progress *p);
 
+/* --- lists of names (names.c) ----------------------------------------------- */
+
+struct name_list {
+	char **name;
+	size_t n, max;
+};
+
+/* Takes the name, which is to be freed. */
+void names_add(struct name_list *l, char *name);
+/* In the order of their bytes. */
+void names_sort(struct name_list *l);
+void names_free(struct name_list *l);
+
 /* --- text ---------------------------------------------------------------- */
 
 /* Not freed on failure, because they do not fail: see above. */

@@ -23,16 +23,11 @@
 
 enum form { NAMES, LONG, JSON };
 
-/* Names of folders, in order. */
-struct folders {
-	char **name;
-	size_t n, max, next;
-};
-
 struct listing {
 	int fd;		       /* of the folder being listed */
 	const char *prefix;    /* of names in it: "" or "FOLDER/" */
-	struct folders folders;
+	struct name_list folders; /* in it, in order */
+	size_t nshown;	       /* of those */
 	bool recursive;
 	enum form form;
 	struct table table;    /* LONG */
@@ -136,15 +131,23 @@ static char *short_time(time_t t)
 	return cli_printf("%s", s);
 }
 
+static char *escaped_path(const struct listing *l, const char *name)
+{
+	char *path = cli_printf("%s%s", l->prefix, name), *text = cli_escape(path);
+
+	free(path);
+	return text;
+}
+
 /* NAME, or NAME <- PARENT. */
 static char *row_name(const struct listing *l, const struct fmfs_pool_rec *pool)
 {
-	char *prefix = cli_escape(l->prefix), *name = cli_escape(pool->name);
-	char *parent = cli_escape(pool->parent), *text;
+	char *name = escaped_path(l, pool->name), *parent, *text;
 
-	text = *parent ? cli_printf("%s%s <- %s%s", prefix, name, prefix, parent)
-		       : cli_printf("%s%s", prefix, name);
-	free(prefix);
+	if (*pool->parent == '\0')
+		return name;
+	parent = escaped_path(l, pool->parent);
+	text = cli_printf("%s <- %s", name, parent);
 	free(name);
 	free(parent);
 	return text;
@@ -165,22 +168,8 @@ static void add_row(struct listing *l, const struct fmfs_pool_rec *pool,
 
 /* --- folders -------------------------------------------------------------------- */
 
-static void add_folder(struct folders *f, const char *name)
-{
-	if (f->n == f->max) {
-		f->max = f->max ? 2 * f->max : 16;
-		f->name = cli_realloc(f->name, f->max, sizeof(*f->name));
-	}
-	f->name[f->n++] = cli_printf("%s", name);
-}
-
-static int by_bytes(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 /* The catalog knows pools only. */
-static int find_folders(int fd, struct folders *f)
+static int find_folders(int fd, struct name_list *folders)
 {
 	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
@@ -191,32 +180,24 @@ static int find_folders(int fd, struct folders *f)
 	while ((e = readdir(dir)) != NULL)
 		if (e->d_type == DT_DIR && strcmp(e->d_name, ".") != 0 &&
 		    strcmp(e->d_name, "..") != 0)
-			add_folder(f, e->d_name);
+			names_add(folders, cli_printf("%s", e->d_name));
 	closedir(dir);
-	if (f->n > 0)
-		qsort(f->name, f->n, sizeof(*f->name), by_bytes);
+	names_sort(folders);
 	return 0;
-}
-
-static void free_folders(struct folders *f)
-{
-	for (size_t i = 0; i < f->n; i++)
-		free(f->name[i]);
-	free(f->name);
 }
 
 static void print_name(const struct listing *l, const char *name, const char *end)
 {
-	char *prefix = cli_escape(l->prefix), *text = cli_escape(name);
+	char *path = escaped_path(l, name);
 
-	printf("%s%s%s\n", prefix, text, end);
-	free(prefix);
-	free(text);
+	printf("%s%s\n", path, end);
+	free(path);
 }
 
 static void show_folder(struct listing *l, const char *name)
 {
 	json_t *obj;
+	char *path;
 
 	if (l->form == NAMES) {
 		print_name(l, name, "/");
@@ -226,25 +207,23 @@ static void show_folder(struct listing *l, const char *name)
 		cli_json_set(obj, "kind", json_string("folder"));
 		cli_json_list_add(&l->json, obj);
 	} else {
-		char *prefix = cli_escape(l->prefix), *text = cli_escape(name);
-
+		path = escaped_path(l, name);
 		table_add(&l->table, cli_printf("folder"));
 		for (int i = 0; i < 4; i++)
 			table_add(&l->table, cli_printf("-"));
-		table_add(&l->table, cli_printf("%s%s/", prefix, text));
-		free(prefix);
-		free(text);
+		table_add(&l->table, cli_printf("%s/", path));
+		free(path);
 	}
 }
 
 /* Those that come before the name; NULL: all that are left. */
 static void show_folders(struct listing *l, const char *before)
 {
-	struct folders *f = &l->folders;
+	const struct name_list *f = &l->folders;
 
-	while (f->next < f->n &&
-	       (before == NULL || strcmp(f->name[f->next], before) < 0))
-		show_folder(l, f->name[f->next++]);
+	while (l->nshown < f->n &&
+	       (before == NULL || strcmp(f->name[l->nshown], before) < 0))
+		show_folder(l, f->name[l->nshown++]);
 }
 
 /* --- listing -------------------------------------------------------------------- */
@@ -288,13 +267,14 @@ static int list_open(struct listing *l)
 
 /* "": the top.  Adds the folders in it to those that are to be listed. */
 static int list_folder(struct listing *l, int top_fd, const char *path,
-		       struct folders *todo)
+		       struct name_list *below)
 {
 	char *prefix = cli_printf("%s%s", path, *path == '\0' ? "" : "/");
 	int ret;
 
 	l->prefix = prefix;
-	l->folders = (struct folders){ .n = 0 };
+	l->folders = (struct name_list){ .n = 0 };
+	l->nshown = 0;
 	/* That of the top is not opened again: it may be one to read and not to search. */
 	l->fd = *path == '\0' ? fcntl(top_fd, F_DUPFD_CLOEXEC, 0)
 			      : openat(top_fd, path,
@@ -302,13 +282,9 @@ static int list_folder(struct listing *l, int top_fd, const char *path,
 	ret = l->fd < 0 ? -errno : list_open(l);
 	if (l->fd >= 0)
 		close(l->fd);
-	for (size_t i = 0; l->recursive && i < l->folders.n; i++) {
-		char *below = cli_printf("%s%s", prefix, l->folders.name[i]);
-
-		add_folder(todo, below);
-		free(below);
-	}
-	free_folders(&l->folders);
+	for (size_t i = 0; l->recursive && i < l->folders.n; i++)
+		names_add(below, cli_printf("%s%s", prefix, l->folders.name[i]));
+	names_free(&l->folders);
 	/* Of one that was removed meanwhile, or cannot be listed, the others can be. */
 	if (ret < 0 && *path != '\0') {
 		if (ret != -ENOENT)
@@ -321,13 +297,13 @@ static int list_folder(struct listing *l, int top_fd, const char *path,
 
 static int list_all(struct listing *l, int top_fd)
 {
-	struct folders todo = { .n = 0 };
+	struct name_list paths = { .n = 0 };
 	int ret = 0;
 
-	add_folder(&todo, "");
-	for (size_t i = 0; ret == 0 && i < todo.n; i++)
-		ret = list_folder(l, top_fd, todo.name[i], &todo);
-	free_folders(&todo);
+	names_add(&paths, cli_printf("%s", ""));
+	for (size_t i = 0; ret == 0 && i < paths.n; i++)
+		ret = list_folder(l, top_fd, paths.name[i], &paths);
+	names_free(&paths);
 	return ret;
 }
 

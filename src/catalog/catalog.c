@@ -467,8 +467,10 @@ int catalog_rename_folder(struct catalog *c, const char *from, const char *to)
 
 	if (is_empty(from) || is_empty(to))
 		return db_fail(-EINVAL, "catalog: a folder without a name");
-	ret = strcmp(from, to) == 0 ? 0 : db_enter(c);
-	if (ret != 0 || strcmp(from, to) == 0)
+	if (strcmp(from, to) == 0)
+		return 0;
+	ret = db_enter(c);
+	if (ret != 0)
 		return ret;
 	ret = db_begin(c);
 	if (ret == 0) {

@@ -68,10 +68,9 @@ static void reply(fuse_req_t req, int rc, const struct fuse_entry_param *e)
 		entry_reply(req, e);
 }
 
-int entry_stat_held(struct fmfs *f, struct node *parent, const char *name,
-		    struct stat *st)
+int entry_find(struct fmfs *f, struct node *parent, const char *name,
+	       char path[NODE_PATH_LEN], struct stat *st)
 {
-	char path[NODE_PATH_LEN];
 	int rc;
 
 	if (parent == NULL)
@@ -86,10 +85,11 @@ int entry_stat_held(struct fmfs *f, struct node *parent, const char *name,
 
 int entry_stat(struct fmfs *f, struct node *parent, const char *name, struct stat *st)
 {
+	char path[NODE_PATH_LEN];
 	int rc;
 
 	node_hold_names(&f->nodes);
-	rc = entry_stat_held(f, parent, name, st);
+	rc = entry_find(f, parent, name, path, st);
 	node_let_names(&f->nodes);
 	return rc;
 }
@@ -104,7 +104,7 @@ void fmfs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 	/* The kernel need not have locked the folder for this. */
 	node_hold_names(&f->nodes);
-	rc = entry_stat_held(f, dir, name, &st);
+	rc = entry_stat(f, dir, name, &st);
 	if (rc == 0)
 		rc = entry_fill(f, dir, name, &st, &e);
 	node_let_names(&f->nodes);
@@ -309,9 +309,7 @@ static int remove_name(struct fmfs *f, struct node *dir, const char *name, int f
 	int rc;
 
 	node_hold_names(&f->nodes);
-	rc = entry_stat_held(f, dir, name, &st);
-	if (rc == 0)
-		rc = node_child_path(&f->nodes, dir, name, path);
+	rc = entry_find(f, dir, name, path, &st);
 	if (rc == 0 && unlinkat(f->store.pools_fd, path, flags) < 0)
 		rc = -errno;
 	if (rc == 0)

@@ -6,17 +6,19 @@
 #include <sys/stat.h>
 
 #include "fuse/fuse_version.h"
+#include "fuse/node.h"
 
 struct fmfs;
 struct node;
 
 /* Is this a file or folder that the mount shows? */
 bool entry_visible(const struct fmfs *f, const char *name, const struct stat *st);
-/* What has the name, if it is to be seen; -ENOENT, ...  _held: by who holds the names, or
- * changes them. */
+/* What has the name, if it is to be seen; -ENOENT, ... */
 int entry_stat(struct fmfs *f, struct node *parent, const char *name, struct stat *st);
-int entry_stat_held(struct fmfs *f, struct node *parent, const char *name,
-		    struct stat *st);
+/* The same, and its path, for who holds the names or changes them.  The path is there with
+ * -ENOENT, too, unless the folder has none. */
+int entry_find(struct fmfs *f, struct node *parent, const char *name,
+	       char path[NODE_PATH_LEN], struct stat *st);
 
 /* -EPERM; the reason goes to the log. */
 int entry_refuse(const char *name, const char *why);

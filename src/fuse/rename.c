@@ -435,19 +435,16 @@ static int look(struct fmfs *f, struct renaming *r)
 {
 	int rc;
 
-	rc = entry_stat_held(f, r->dir, r->name, &r->st);
+	rc = entry_find(f, r->dir, r->name, r->from, &r->st);
 	if (rc < 0)
 		return rc;
-	rc = entry_stat_held(f, r->newdir, r->newname, &r->replaced);
-	if (rc < 0 && rc != -ENOENT)
+	rc = entry_find(f, r->newdir, r->newname, r->to, &r->replaced);
+	if (rc < 0 && (rc != -ENOENT || *r->to == '\0'))
 		return rc;
 	r->had_target = rc == 0;
-	rc = node_child_path(&f->nodes, r->dir, r->name, r->from);
-	if (rc == 0)
-		rc = node_child_path(&f->nodes, r->newdir, r->newname, r->to);
-	if (rc == 0 && name_is_snapshot(r->newname) && r->had_target)
-		rc = entry_refuse(r->newname, "a snapshot cannot be replaced");
-	return rc;
+	return name_is_snapshot(r->newname) && r->had_target
+		       ? entry_refuse(r->newname, "a snapshot cannot be replaced")
+		       : 0;
 }
 
 static int rename_files(fuse_req_t req, struct renaming *r)

@@ -200,7 +200,7 @@ static int check_place(fuse_req_t req, struct node *n, struct node *dir,
 	if (rc < 0)
 		return rc;
 	snprintf(pool, sizeof(pool), "%.*s", (int)strcspn(name, "@"), name);
-	rc = entry_stat_held(f, dir, pool, &st);
+	rc = entry_stat(f, dir, pool, &st);
 	if (rc < 0)
 		return rc == -ENOENT ? 0 : rc;
 	return snapshot_allowed(req, &st) ? 0 : -EPERM;

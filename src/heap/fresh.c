@@ -32,7 +32,9 @@ int fresh_open(struct fresh *f)
 {
 	f->chunk = map_anon_sparse(table_len());
 	f->table = map_anon(FM_ZONE_TABLE_LEN);
-	return f->chunk == NULL || f->table == NULL ? err_sys(ENOMEM, "memory for an atomic pool") : 0;
+	return f->chunk == NULL || f->table == NULL
+		       ? err_sys(ENOMEM, "memory for an atomic pool")
+		       : 0;
 }
 
 void fresh_close(struct fresh *f)

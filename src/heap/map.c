@@ -410,7 +410,8 @@ static int reserve_part(int fd, uint64_t off, uint64_t len, bool *zeroed)
 			*zeroed = true;
 			return write_zeroes(fd, off, len);
 		}
-		return err_sys(why_failed(fd, errno), "reserve %" PRIu64 " bytes of space", len);
+		return err_sys(why_failed(fd, errno),
+			       "reserve %" PRIu64 " bytes of space", len);
 	}
 	return 0;
 }

@@ -23,8 +23,8 @@ static int explain(const char *pool, const char *snapshot, int err)
 			      " share blocks between files (no reflink): try again when"
 			      " the program has closed it (an atomic pool need not be)");
 	case EAGAIN:
-		return cli_fail(pool, "a commit of the program that has it open failed"
-				      " meanwhile: try again");
+		return cli_fail(pool, "a commit of the program that has it open failed,"
+				      " or it was renamed, meanwhile: try again");
 	case EEXIST:
 		return cli_fail(snapshot, "exists already");
 	case EPERM:
@@ -49,11 +49,30 @@ static int check_mount(const char *pool)
 	return ret == 0 ? CLI_OK : cli_fail_errno(pool, ret);
 }
 
+/* By the descriptor, so that the pool's writer does not wait from start to end. */
+static int ask_snapshot(const char *path, const char *snapshot)
+{
+	struct fmfs_snapshot as = { .name = "" };
+	const char *name = strrchr(snapshot, '/') + 1;
+	int fd, ret;
+
+	if (strlen(name) >= sizeof(as.name))
+		return -ENAMETOOLONG;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	strcpy(as.name, name);
+	ret = fmfs_ask(fd, FMFS_IOC_SNAPSHOT, &as);
+	close(fd);
+	return ret;
+}
+
 /* The snapshot lies beside the pool itself, also if `pool` is a symbolic link. */
 static int take(const char *pool, const char *tag)
 {
 	char *path, *snapshot;
 	int status = check_mount(pool);
+	int ret;
 
 	if (status != CLI_OK)
 		return status;
@@ -61,8 +80,12 @@ static int take(const char *pool, const char *tag)
 	if (!path)
 		return cli_fail_errno(pool, -errno);
 	snapshot = cli_printf("%s@%s", path, tag);
-	if (linkat(AT_FDCWD, path, AT_FDCWD, snapshot, 0) != 0)
-		status = explain(pool, snapshot, errno);
+	ret = ask_snapshot(path, snapshot);
+	/* The owner of a pool that he may not read; a daemon older than we are. */
+	if (ret == -EACCES || ret == -ENOTTY)
+		ret = linkat(AT_FDCWD, path, AT_FDCWD, snapshot, 0) < 0 ? -errno : 0;
+	if (ret < 0)
+		status = explain(pool, snapshot, -ret);
 	free(snapshot);
 	free(path);
 	return status;

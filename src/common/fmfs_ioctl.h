@@ -79,6 +79,16 @@ struct fmfs_clone {
 };
 
 /*
+ * FMFS_IOC_SNAPSHOT: a pool, open for reading.  Makes the snapshot `name` of it, beside it,
+ * as link(2) does; but programs that write to the pool wait for the moment alone, while
+ * the kernel keeps them waiting for link(2) from its start to its end if they write
+ * otherwise than through a mapping.  See src/fuse/snapshot.h.  On the disk when it returns.
+ */
+struct fmfs_snapshot {
+	char name[FMFS_NAME_LEN];	/* POOL@TAG */
+};
+
+/*
  * FMFS_IOC_ROLLBACK: a snapshot, POOL@TAG, open for reading.  POOL becomes what it
  * holds: src/fuse/restore.h.  On the disk when it returns.
  */
@@ -104,6 +114,7 @@ struct fmfs_adopt {
 #define FMFS_IOC_ADOPT _IOW('f', 0x63, struct fmfs_adopt)
 #define FMFS_IOC_CLONE _IOW('f', 0x64, struct fmfs_clone)
 #define FMFS_IOC_ROLLBACK _IO('f', 0x65)
+#define FMFS_IOC_SNAPSHOT _IOW('f', 0x66, struct fmfs_snapshot)
 
 /* Whether the file is on FUSE, which its daemon is asked: 1, 0 or -errno. */
 int fmfs_is_fuse(int fd);

@@ -16,6 +16,7 @@
 #include "fuse/file.h"
 #include "fuse/fmfs.h"
 #include "fuse/restore.h"
+#include "fuse/snapshot.h"
 #include "fuse/tmpfile.h"
 
 static void copy_name(char *to, size_t size, const char *from)
@@ -152,6 +153,14 @@ static void reply_roots(fuse_req_t req, struct node *n, const void *in, size_t i
 	reply_page(req, rc, l, sizeof(*l));
 }
 
+static void reply_done(fuse_req_t req, int rc)
+{
+	if (rc < 0)
+		fuse_reply_err(req, -rc);
+	else
+		fuse_reply_ioctl(req, 0, NULL, 0);
+}
+
 static void reply_clone(fuse_req_t req, struct node *n, const void *in, size_t in_len)
 {
 	struct fmfs_clone to;
@@ -161,10 +170,19 @@ static void reply_clone(fuse_req_t req, struct node *n, const void *in, size_t i
 		memcpy(&to, in, sizeof(to));
 		rc = restore_clone(req, n, &to);
 	}
-	if (rc < 0)
-		fuse_reply_err(req, -rc);
-	else
-		fuse_reply_ioctl(req, 0, NULL, 0);
+	reply_done(req, rc);
+}
+
+static void reply_snapshot(fuse_req_t req, struct node *n, const void *in, size_t in_len)
+{
+	struct fmfs_snapshot as;
+	int rc = -EINVAL;
+
+	if (in_len >= sizeof(as)) {
+		memcpy(&as, in, sizeof(as));
+		rc = snapshot_take(req, n, as.name, sizeof(as.name));
+	}
+	reply_done(req, rc);
 }
 
 static void reply_adopt(fuse_req_t req, struct node *n, const void *in, size_t in_len)
@@ -203,6 +221,8 @@ void fmfs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
 		reply_clone(req, n, in, in_len);
 	else if (cmd == FMFS_IOC_ROLLBACK)
 		restore_rollback(req, n);
+	else if (cmd == FMFS_IOC_SNAPSHOT)
+		reply_snapshot(req, n, in, in_len);
 	else if (cmd == FMFS_IOC_ADOPT)
 		reply_adopt(req, n, in, in_len);
 	else

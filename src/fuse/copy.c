@@ -45,13 +45,17 @@ static ssize_t copy_some(int from, int to, off_t off, size_t len)
 	return copy_by_hand(from, to, off, len);
 }
 
+bool copy_unwanted(fuse_req_t req)
+{
+	return fuse_req_interrupted(req) || fuse_session_exited(fmfs_of(req)->session);
+}
+
 static int copy_extent(fuse_req_t req, int from, int to, off_t off, off_t end)
 {
 	ssize_t n;
 
 	while (off < end) {
-		if (fuse_req_interrupted(req) ||
-		    fuse_session_exited(fmfs_of(req)->session))
+		if (copy_unwanted(req))
 			return -EINTR;
 		n = copy_some(from, to, off,
 			      end - off < COPY_LEN ? end - off : COPY_LEN);

@@ -6,7 +6,12 @@
 #ifndef FM_FUSE_COPY_H
 #define FM_FUSE_COPY_H
 
+#include <stdbool.h>
+
 #include "fuse/fuse_version.h"
+
+/* Is nobody waiting for it any more? */
+bool copy_unwanted(fuse_req_t req);
 
 /* The first len bytes of `from`, to be all of `to`.  Holes stay holes. */
 int copy_data(fuse_req_t req, int from, int to, off_t len);

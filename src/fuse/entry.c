@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "fuse/caller.h"
 #include "fuse/entry.h"
 #include "fuse/fmfs.h"
 #include "fuse/snapshot.h"
@@ -237,6 +238,31 @@ int entry_publish(struct fmfs *f, const char *tmp, struct node *dir, const char 
 		rc = store_sync_folder(&f->store, path);
 	node_let_names(&f->nodes);
 	return rc;
+}
+
+int entry_may_make(fuse_req_t req, struct node *dir)
+{
+	struct fmfs *f = fmfs_of(req);
+	char path[NODE_PATH_LEN];
+	int rc;
+
+	node_hold_names(&f->nodes);
+	rc = node_path(&f->nodes, dir, path);
+	if (rc == 0)
+		rc = caller_may_make(req, path);
+	node_let_names(&f->nodes);
+	return rc;
+}
+
+struct node *entry_tell(struct fmfs *f, struct node *dir, const char *name, int fd)
+{
+	struct stat st;
+	struct node *n;
+
+	n = fstat(fd, &st) < 0 ? NULL : node_enter(&f->nodes, dir, name, &st);
+	/* The folder's times. */
+	fuse_lowlevel_notify_inval_inode(f->session, dir->id, -1, 0);
+	return n;
 }
 
 /* In a set-group-ID folder it is one, too. */

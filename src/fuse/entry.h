@@ -51,6 +51,13 @@ int entry_give_to_caller(fuse_req_t req, struct node *parent, int fd, mode_t mod
  * removed: -errno. */
 int entry_publish(struct fmfs *f, const char *tmp, struct node *dir, const char *name);
 
+/* May the caller make names in the folder?  0, or -errno: see caller_may_make(). */
+int entry_may_make(fuse_req_t req, struct node *dir);
+
+/* The open file has got the name in the folder, and not by a request of the kernel for
+ * names: let that know.  Its node, with one more look-up, or NULL. */
+struct node *entry_tell(struct fmfs *f, struct node *dir, const char *name, int fd);
+
 void fmfs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
 void fmfs_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup);
 void fmfs_forget_multi(fuse_req_t req, size_t n, struct fuse_forget_data *forgets);

@@ -5,7 +5,8 @@
  *
  * Threads.  The session's workers run the operations; one thread keeps the
  * catalog (index.c), one serves lock requests that must wait (locks.c), one tells
- * the kernel of names (notify.c), one waits for signals (mount.c).  Lock order, outermost first:
+ * the kernel of names (notify.c), one rewrites files (defrag.c), one waits for signals
+ * (mount.c).  Lock order, outermost first:
  *
  *   index.work       the catalog: held during SQLite's work; only the index
  *                    thread and listings take it
@@ -15,12 +16,13 @@
  *                    shared within it, so that who renames takes those of folders only
  *   nodes.lock       the table of nodes: names, parents, counts
  *
- * index.lock (the queue of what happened), notifier.lock and passthrough.lock are
- * leaves.
+ * index.lock (the queue of what happened), notifier.lock, defrag.lock and passthrough.lock
+ * are leaves.
  */
 #ifndef FM_FUSE_FMFS_H
 #define FM_FUSE_FMFS_H
 
+#include "fuse/defrag.h"
 #include "fuse/fuse_version.h"
 #include "fuse/index.h"
 #include "fuse/locks.h"
@@ -34,6 +36,7 @@ struct fmfs {
 	struct node_table nodes;
 	struct lock_waits locks;
 	struct notifier notifier;
+	struct defrag defrag;
 	struct passthrough passthrough;
 	struct index *index;
 	struct fuse_session *session;

@@ -315,6 +315,8 @@ static int run_fs(struct mounting *m)
 	if (rc == 0)
 		rc = notify_start(&f->notifier);
 	if (rc == 0)
+		rc = defrag_start(&f->defrag, m->opt.max_stall * INT64_C(1000000));
+	if (rc == 0)
 		rc = index_open(f, &f->index);
 	if (rc == 0) {
 		rc = m->opt.fake ? 0 : mount_and_serve(m);
@@ -324,6 +326,7 @@ static int run_fs(struct mounting *m)
 	}
 	locks_stop(&f->locks);
 	notify_stop(&f->notifier);
+	defrag_stop(&f->defrag);
 	node_table_destroy(&f->nodes);
 	return rc;
 }

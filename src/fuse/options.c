@@ -16,6 +16,7 @@
 #include "fuse/options.h"
 
 #define MAX_THREADS 256
+#define MAX_STALL_MS 3600000
 
 static bool parse_seconds(const char *value, double *out)
 {
@@ -35,14 +36,26 @@ static bool set_entry_timeout(struct mount_options *o, const char *value)
 	return parse_seconds(value, &o->entry_timeout);
 }
 
-static bool set_max_threads(struct mount_options *o, const char *value)
+static bool parse_number(const char *value, unsigned long max, unsigned int *out)
 {
 	unsigned long n;
 	char *end;
 
+	if (*value < '0' || *value > '9')
+		return false;
 	n = strtoul(value, &end, 10);
-	o->max_threads = n;
-	return end != value && *end == '\0' && n >= 1 && n <= MAX_THREADS;
+	*out = n;
+	return *end == '\0' && n <= max;
+}
+
+static bool set_max_stall(struct mount_options *o, const char *value)
+{
+	return parse_number(value, MAX_STALL_MS, &o->max_stall);
+}
+
+static bool set_max_threads(struct mount_options *o, const char *value)
+{
+	return parse_number(value, MAX_THREADS, &o->max_threads) && o->max_threads > 0;
 }
 
 static bool set_ro(struct mount_options *o, const char *value)
@@ -91,6 +104,7 @@ static const struct option_desc {
 	{ "no_passthrough", OPT_OURS, set_no_passthrough },
 	{ "attr_timeout=", OPT_OURS, set_attr_timeout },
 	{ "entry_timeout=", OPT_OURS, set_entry_timeout },
+	{ "max_stall=", OPT_OURS, set_max_stall },
 	{ "max_threads=", OPT_OURS, set_max_threads },
 	{ "fsname=", OPT_KERNEL, NULL },
 	{ "allow_other", OPT_KERNEL, NULL },
@@ -302,6 +316,7 @@ int options_parse(struct mount_options *o, int argc, char **argv)
 	*o = (struct mount_options){
 		.attr_timeout = 1.0,
 		.entry_timeout = 1.0,
+		.max_stall = 250,
 		.max_threads = 10,
 	};
 	optind = 0; /* whoever called us may have used it */
@@ -338,6 +353,7 @@ void options_print_help(void)
 	      "  -o no_passthrough     let all data go through the daemon\n"
 	      "  -o attr_timeout=S     seconds that attributes are believed for (1)\n"
 	      "  -o entry_timeout=S    seconds that names are believed for (1)\n"
+	      "  -o max_stall=MS       rewrite a pool if a snapshot held its writer up longer (250)\n"
 	      "  -o max_threads=N      threads that serve requests (10)\n"
 	      "  -o allow_other        let other users in (always so if root mounts)\n"
 	      "\n"

@@ -19,6 +19,7 @@ struct mount_options {
 	bool no_passthrough;
 	double attr_timeout;  /* seconds */
 	double entry_timeout; /* seconds */
+	unsigned int max_stall; /* milliseconds; 0: no matter how long */
 	unsigned int max_threads;
 	char *fuse; /* for libfuse and the kernel, with commas; allocated */
 };

@@ -34,8 +34,8 @@ static int find_path(struct fmfs *f, struct place *at)
 	return node_child_path(&f->nodes, at->folder, at->name, at->path);
 }
 
-/* Make the name there, or with `st` take it from that file. */
-static int check_may(fuse_req_t req, const struct place *at, const struct stat *st)
+/* Take the name there from the file `st`. */
+static int check_may_replace(fuse_req_t req, const struct place *at, const struct stat *st)
 {
 	struct fmfs *f = fmfs_of(req);
 	char folder[NODE_PATH_LEN];
@@ -44,8 +44,7 @@ static int check_may(fuse_req_t req, const struct place *at, const struct stat *
 	node_hold_names(&f->nodes);
 	rc = node_path(&f->nodes, at->folder, folder);
 	if (rc == 0)
-		rc = st == NULL ? caller_may_make(req, folder)
-				: caller_may_replace(req, st, folder);
+		rc = caller_may_replace(req, st, folder);
 	node_let_names(&f->nodes);
 	return rc;
 }
@@ -55,18 +54,14 @@ static void tell(struct fmfs *f, const struct place *at, int new, const char *wh
 		 struct node *source)
 {
 	char path[NODE_PATH_LEN] = "";
-	struct stat st;
 	struct node *n;
 
 	node_path(&f->nodes, source, path);
-	n = fstat(new, &st) < 0 ? NULL
-				: node_enter(&f->nodes, at->folder, at->name, &st);
+	n = entry_tell(f, at->folder, at->name, new);
 	if (n != NULL) {
 		index_made_of(f->index, n, what, path);
 		node_forget(&f->nodes, n, 1);
 	}
-	/* The folder's times. */
-	fuse_lowlevel_notify_inval_inode(f->session, at->folder->id, -1, 0);
 }
 
 /* --- clones ---------------------------------------------------------------- */
@@ -95,7 +90,7 @@ static int find_place(fuse_req_t req, const struct fmfs_clone *to, struct place 
 	if (at->folder == NULL)
 		return -ENOENT;
 	strcpy(at->name, to->name);
-	rc = check_may(req, at, NULL);
+	rc = entry_may_make(req, at->folder);
 	if (rc == 0 && entry_stat(f, at->folder, at->name, &st) == 0)
 		rc = -EEXIST; /* before the work */
 	if (rc < 0)
@@ -235,9 +230,9 @@ static int check_allowed(struct rollback *r)
 {
 	if (r->old >= 0)
 		return caller_may(r->req, &r->st, 02)
-			       ? check_may(r->req, &r->at, &r->st)
+			       ? check_may_replace(r->req, &r->at, &r->st)
 			       : -EACCES;
-	return snapshot_allowed(r->req, &r->st) ? check_may(r->req, &r->at, NULL)
+	return snapshot_allowed(r->req, &r->st) ? entry_may_make(r->req, r->at.folder)
 					      : -EACCES;
 }
 

@@ -4,9 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -14,8 +12,10 @@
 #include "common/nocow.h"
 #include "fuse/caller.h"
 #include "fuse/copy.h"
+#include "fuse/defrag.h"
 #include "fuse/entry.h"
 #include "fuse/fmfs.h"
+#include "fuse/reflink.h"
 #include "fuse/snapshot.h"
 #include "heap/inspect.h"
 
@@ -101,14 +101,27 @@ static bool cannot_clone(int err)
 }
 
 /* Also of a pool that is being written to: see the head of snapshot.h. */
-static int clone_now(struct fmfs *f, int from, int to, enum moment how,
-		     const char *name)
+static int clone_now(fuse_req_t req, int from, int to, enum moment how, const char *name)
 {
-	int rc = locks_pool_in_use(from) ? check_space(f, from, how, name) : 0;
+	struct fmfs *f = fmfs_of(req);
+	int64_t stall;
+	int rc;
 
-	if (rc == 0 && ioctl(to, FICLONE, from) < 0)
+	rc = locks_pool_in_use(from) ? check_space(f, from, how, name) : 0;
+	if (rc == 0)
+		rc = reflink_in_pieces(req, from, to);
+	/* The moment waits for what is dirty; have most of it written before. */
+	if (rc == 0 && fdatasync(from) < 0)
 		rc = -errno;
-	return rc;
+	if (rc == 0 && locks_pool_in_use(from)) /* that took a while */
+		rc = check_space(f, from, how, name);
+	if (rc < 0)
+		return rc;
+	stall = reflink_whole(from, to);
+	if (stall < 0)
+		return stall;
+	defrag_after(&f->defrag, from, stall, name);
+	return 0;
 }
 
 /*
@@ -169,15 +182,16 @@ int snapshot_capture(fuse_req_t req, struct node *n, int from, int to, const cha
 	int rc;
 
 	nocow_set(to, nocow_get(from)); /* or it cannot be a clone */
-	/* Cloning waits for what is dirty; have most of it written before. */
 	rc = fdatasync(from) < 0 ? -errno : inspect_pool(from, &pool);
 	if (rc < 0)
 		return rc;
 	atomic = pool.state == POOL_GOOD && (pool.incompat & FM_INCOMPAT_ATOMIC) != 0;
 	if (f->store.reflink && (atomic || passthrough_on(req))) {
-		rc = clone_now(f, from, to, atomic ? CLONE_ATOMIC : CLONE_LIVE, name);
+		rc = clone_now(req, from, to, atomic ? CLONE_ATOMIC : CLONE_LIVE, name);
 		if (!cannot_clone(rc))
 			return rc;
+		if (ftruncate(to, 0) < 0)
+			return -errno;
 	}
 	if (atomic) {
 		rc = copy_commit(req, n, from, to, name, link);
@@ -188,7 +202,8 @@ int snapshot_capture(fuse_req_t req, struct node *n, int from, int to, const cha
 }
 
 /* The snapshot in tmp/, complete and on the disk. */
-static int fill_tmp(fuse_req_t req, struct node *n, int from, int to, const char *name)
+static int fill_tmp(fuse_req_t req, struct node *n, int from, int to, const char *name,
+		    bool link)
 {
 	struct fmfs *f = fmfs_of(req);
 	struct stat st;
@@ -198,7 +213,7 @@ static int fill_tmp(fuse_req_t req, struct node *n, int from, int to, const char
 		return -errno;
 	if (!snapshot_allowed(req, &st))
 		return -EPERM;
-	rc = snapshot_capture(req, n, from, to, name, true);
+	rc = snapshot_capture(req, n, from, to, name, link);
 	if (rc < 0)
 		return rc;
 	if (f->may_chown && fchown(to, st.st_uid, st.st_gid) < 0)
@@ -206,27 +221,6 @@ static int fill_tmp(fuse_req_t req, struct node *n, int from, int to, const char
 	if (fchmod(to, st.st_mode & 0777) < 0 || fsync(to) < 0)
 		return -errno;
 	return 0;
-}
-
-static int make_in_tmp(fuse_req_t req, struct node *n, int from, struct node *dir,
-		       const char *name, struct stat *st)
-{
-	struct fmfs *f = fmfs_of(req);
-	char tmp[STORE_TMP_NAME_LEN];
-	int to, rc;
-
-	to = store_tmp_file(&f->store, tmp);
-	if (to < 0)
-		return to;
-	rc = fill_tmp(req, n, from, to, name);
-	if (rc == 0)
-		rc = entry_publish(f, tmp, dir, name);
-	else
-		unlinkat(f->store.tmp_fd, tmp, 0);
-	if (rc == 0 && fstat(to, st) < 0)
-		rc = -errno;
-	close(to);
-	return rc;
 }
 
 static int check_request(struct fmfs *f, struct node *n, struct node *dir,
@@ -251,8 +245,52 @@ static int check_request(struct fmfs *f, struct node *n, struct node *dir,
 	return rc;
 }
 
-int snapshot_make(fuse_req_t req, struct node *n, struct node *dir, const char *name,
-		  struct stat *st)
+/* For link(2) the kernel tells who asked, and itself, that the name is there. */
+static int publish(struct fmfs *f, struct node *n, const char *tmp, int to,
+		   struct node *dir, const char *name, bool link)
+{
+	struct node *made;
+	int rc;
+
+	/* The pool does not get another name before it is known that it has this snapshot. */
+	node_hold_names(&f->nodes);
+	rc = check_request(f, n, dir, name);
+	if (rc == 0)
+		rc = entry_publish(f, tmp, dir, name);
+	else
+		unlinkat(f->store.tmp_fd, tmp, 0);
+	made = rc < 0 || link ? NULL : entry_tell(f, dir, name, to);
+	if (made != NULL) {
+		index_snapshot(f->index, made);
+		node_forget(&f->nodes, made, 1);
+	}
+	node_let_names(&f->nodes);
+	return rc == -EPERM ? -EAGAIN : rc;
+}
+
+static int make_in_tmp(fuse_req_t req, struct node *n, int from, struct node *dir,
+		       const char *name, struct stat *st, bool link)
+{
+	struct fmfs *f = fmfs_of(req);
+	char tmp[STORE_TMP_NAME_LEN];
+	int to, rc;
+
+	to = store_tmp_file(&f->store, tmp);
+	if (to < 0)
+		return to;
+	rc = fill_tmp(req, n, from, to, name, link);
+	if (rc == 0)
+		rc = publish(f, n, tmp, to, dir, name, link);
+	else
+		unlinkat(f->store.tmp_fd, tmp, 0);
+	if (rc == 0 && fstat(to, st) < 0)
+		rc = -errno;
+	close(to);
+	return rc;
+}
+
+static int make(fuse_req_t req, struct node *n, struct node *dir, const char *name,
+		struct stat *st, bool link)
 {
 	struct fmfs *f = fmfs_of(req);
 	int from, rc;
@@ -265,7 +303,35 @@ int snapshot_make(fuse_req_t req, struct node *n, struct node *dir, const char *
 	from = node_open(&f->nodes, n, O_RDWR);
 	if (from < 0)
 		return from;
-	rc = make_in_tmp(req, n, from, dir, name, st);
+	rc = make_in_tmp(req, n, from, dir, name, st, link);
 	close(from);
+	return rc;
+}
+
+int snapshot_make(fuse_req_t req, struct node *n, struct node *dir, const char *name,
+		  struct stat *st)
+{
+	return make(req, n, dir, name, st, true);
+}
+
+int snapshot_take(fuse_req_t req, struct node *n, const char *name, size_t size)
+{
+	struct fmfs *f = fmfs_of(req);
+	char pool[NAME_MAX + 1];
+	struct node *dir;
+	struct stat st;
+	int rc;
+
+	if (f->readonly)
+		return -EROFS;
+	if (memchr(name, '\0', size) == NULL || strchr(name, '/') != NULL)
+		return -EINVAL;
+	dir = node_folder(&f->nodes, n, pool);
+	if (dir == NULL)
+		return -ENOENT;
+	rc = entry_may_make(req, dir);
+	if (rc == 0)
+		rc = make(req, n, dir, name, &st, false);
+	node_unref(&f->nodes, dir);
 	return rc;
 }

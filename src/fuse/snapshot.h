@@ -44,6 +44,13 @@ int snapshot_make(fuse_req_t req, struct node *n, struct node *dir, const char *
 		  struct stat *st);
 
 /*
+ * The same for an ioctl, `name` being in `size` bytes: so what the kernel checks of link(2)
+ * is checked here.  0, or -errno: those of link(2), and -EINVAL of a name that is none;
+ * -EAGAIN: the pool was renamed meanwhile.
+ */
+int snapshot_take(fuse_req_t req, struct node *n, const char *name, size_t size);
+
+/*
  * Make `to`, an empty file, the contents of the node's file at one moment.  `from` is a
  * description of that file, for reading and writing, which nobody else uses.  `link`:
  * the kernel has the file locked for link(2).  Messages name `name`.

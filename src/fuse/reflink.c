@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Clones of files that share their blocks. */
+#include <config.h>
+
+#include <errno.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "fuse/copy.h"
+#include "fuse/reflink.h"
+
+/* So many extents are cloned in 50 ms at most. */
+#define FEW_EXTENTS 1024u
+
+/* What a piece is to take, and how long it is: the first, and those after it. */
+#define PIECE_NS 10000000
+#define PIECE_LEN (1l << 20)
+#define PIECE_LEN_MIN (256l << 10)
+#define PIECE_LEN_MAX (256l << 20)
+#define PAUSE_NS_MAX 100000000
+
+/* The largest block of a file system that shares blocks. */
+#define BLOCK_LEN (64l << 10)
+
+/*
+ * XFS reserves 128 KiB around each block that a writer makes its own after a clone, unless
+ * told not to.  Of a pool that is written to at random that is many times what it needs,
+ * until XFS takes it back, and leaves no long run of free blocks for defrag.c.
+ */
+static void reserve_single_blocks(int fd, struct fsxattr *x)
+{
+	struct stat st;
+
+	if (x->fsx_xflags & FS_XFLAG_COWEXTSIZE || fstat(fd, &st) < 0)
+		return;
+	x->fsx_xflags |= FS_XFLAG_COWEXTSIZE;
+	x->fsx_cowextsize = st.st_blksize;
+	/* EOPNOTSUPP: not XFS. */
+	if (ioctl(fd, FS_IOC_FSSETXATTR, x) < 0)
+		return;
+}
+
+static off_t size_of(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) < 0 ? 0 : st.st_size;
+}
+
+static int64_t clone_piece(int from, int to, off_t off, off_t len)
+{
+	struct file_clone_range range = {
+		.src_fd = from,
+		.src_offset = off,
+		.src_length = len,
+		.dest_offset = off,
+	};
+	uint64_t start = clock_ns();
+
+	if (ioctl(to, FICLONERANGE, &range) < 0)
+		return -errno;
+	return clock_ns() - start;
+}
+
+static off_t next_len(off_t len, int64_t took)
+{
+	if (took > 2 * PIECE_NS && len > PIECE_LEN_MIN)
+		return len / 2;
+	if (took < PIECE_NS / 2 && len < PIECE_LEN_MAX)
+		return len * 2;
+	return len;
+}
+
+/* Who waited for the piece is to have as long till the next. */
+static void let_others(int64_t took)
+{
+	struct timespec t = { .tv_nsec = took < PAUSE_NS_MAX ? took : PAUSE_NS_MAX };
+
+	nanosleep(&t, NULL);
+}
+
+int reflink_in_pieces(fuse_req_t req, int from, int to)
+{
+	off_t len = PIECE_LEN, end = size_of(from);
+	struct fsxattr x;
+	int64_t took;
+
+	if (ioctl(from, FS_IOC_FSGETXATTR, &x) < 0)
+		return 0;
+	reserve_single_blocks(from, &x);
+	if (x.fsx_nextents < FEW_EXTENTS) /* Btrfs says 0 */
+		return 0;
+	for (off_t off = 0; end - off >= PIECE_LEN_MIN;) {
+		while (len > end - off)
+			len /= 2;
+		if (copy_unwanted(req))
+			return -EINTR;
+		took = clone_piece(from, to, off, len);
+		if (took < 0)
+			break; /* cut short meanwhile; or whoever clones the whole will see */
+		let_others(took);
+		off += len;
+		len = next_len(len, took);
+	}
+	return 0;
+}
+
+/*
+ * A clone of the whole file makes `to` longer, but not shorter.  It may have been longer
+ * when it was cloned in pieces; so it is cut to less than it is now, and if it is no longer
+ * after, it may have got shorter still.
+ */
+static off_t cut_below(int from, int to)
+{
+	off_t size = size_of(from), old = size_of(to), cut;
+
+	cut = size < old ? size : old;
+	cut = cut > BLOCK_LEN ? (cut - 1) / BLOCK_LEN * BLOCK_LEN : 0;
+	return old > 0 && ftruncate(to, cut) < 0 ? -1 : cut;
+}
+
+int64_t reflink_whole(int from, int to)
+{
+	uint64_t start;
+	int64_t took;
+	off_t cut;
+
+	do {
+		cut = cut_below(from, to);
+		if (cut < 0)
+			return -errno;
+		start = clock_ns();
+		if (ioctl(to, FICLONE, from) < 0)
+			return -errno;
+		took = clock_ns() - start;
+	} while (cut > 0 && size_of(to) <= cut);
+	return took;
+}

@@ -3,7 +3,7 @@
  * A mounted store: what every operation gets at through its request, and the
  * rules of the folder.
  *
- * Threads.  The session's workers run the operations; one thread keeps the
+ * Threads.  The loop's workers (loop.c) run the operations; one thread keeps the
  * catalog (index.c), one serves lock requests that must wait (locks.c), one tells
  * the kernel of names (notify.c), one waits for signals (mount.c).  Lock order, outermost first:
  *
@@ -24,6 +24,7 @@
 #include "fuse/fuse_version.h"
 #include "fuse/index.h"
 #include "fuse/locks.h"
+#include "fuse/loop.h"
 #include "fuse/node.h"
 #include "fuse/notify.h"
 #include "fuse/passthrough.h"
@@ -37,6 +38,7 @@ struct fmfs {
 	struct passthrough passthrough;
 	struct index *index;
 	struct fuse_session *session;
+	struct loop loop;
 	bool readonly;        /* mounted so, or the store's file system is */
 	bool atomic;	      /* new pools are to be so */
 	bool may_chown;       /* the daemon can give files to others */

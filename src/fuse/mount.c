@@ -22,7 +22,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/fmfs_ioctl.h"
@@ -48,7 +47,7 @@ struct mounting {
 	struct fmfs f;
 	/* Signals. */
 	sigset_t signals;
-	pthread_t main_thread, signal_thread;
+	pthread_t signal_thread;
 	atomic_bool loop_left;
 };
 
@@ -175,14 +174,8 @@ static void do_nothing(int sig)
 	(void)sig;
 }
 
-/*
- * Ends the session on a signal.  libfuse's loop looks at the end only when its
- * sem_wait() is interrupted, which can fall between its look and its wait: so
- * it is interrupted until it has left.
- */
 static void *wait_for_signal(void *arg)
 {
-	const struct timespec pause = { .tv_nsec = 10000000 };
 	struct mounting *m = arg;
 	int sig;
 
@@ -192,10 +185,7 @@ static void *wait_for_signal(void *arg)
 		log_info("%s: unmounting: %s", m->mountpoint, strsignal(sig));
 	notify_stop(&m->f.notifier);
 	fuse_session_exit(m->f.session);
-	while (!atomic_load(&m->loop_left)) {
-		pthread_kill(m->main_thread, SIGUSR1);
-		nanosleep(&pause, NULL);
-	}
+	loop_end(&m->f.loop);
 	return NULL;
 }
 
@@ -216,22 +206,21 @@ static void block_signals(struct mounting *m)
 
 static int serve(struct mounting *m)
 {
-	struct fuse_loop_config *config = fuse_loop_cfg_create();
+	unsigned char init_message[256];
+	struct fmfs *f = &m->f;
+	ssize_t n;
 	int rc;
 
-	if (config == NULL)
-		return -ENOMEM;
-	m->main_thread = pthread_self();
+	n = loop_negotiate(f->session, init_message, sizeof(init_message));
+	if (n < 0)
+		return n;
 	rc = -pthread_create(&m->signal_thread, NULL, wait_for_signal, m);
-	if (rc == 0) {
-		fuse_loop_cfg_set_clone_fd(config, 1);
-		fuse_loop_cfg_set_max_threads(config, m->opt.max_threads);
-		rc = fuse_session_loop_mt(m->f.session, config);
-		atomic_store(&m->loop_left, true);
-		pthread_kill(m->signal_thread, SIGTERM); /* if it still waits */
-		pthread_join(m->signal_thread, NULL);
-	}
-	fuse_loop_cfg_destroy(config);
+	if (rc < 0)
+		return rc;
+	rc = loop_run(&f->loop, f->session);
+	atomic_store(&m->loop_left, true);
+	pthread_kill(m->signal_thread, SIGTERM); /* if it still waits */
+	pthread_join(m->signal_thread, NULL);
 	return rc;
 }
 
@@ -308,6 +297,7 @@ static int run_fs(struct mounting *m)
 	rc = check_places(m);
 	if (rc < 0)
 		return rc;
+	loop_init(&f->loop, m->opt.max_threads);
 	rename_recover(&f->store);
 	rc = node_table_init(&f->nodes, &f->store);
 	if (rc == 0)

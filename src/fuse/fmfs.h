@@ -15,13 +15,18 @@
  *                    shared within it, so that who renames takes those of folders only
  *   nodes.lock       the table of nodes: names, parents, counts
  *
- * index.lock (the queue of what happened), notifier.lock and passthrough.lock are
- * leaves.
+ * index.lock (the queue of what happened), notifier.lock, dirs.lock and
+ * passthrough.lock are leaves.
  */
 #ifndef FM_FUSE_FMFS_H
 #define FM_FUSE_FMFS_H
 
+#include <limits.h>
+#include <stdatomic.h>
+
+#include "fuse/dir.h"
 #include "fuse/fuse_version.h"
+#include "fuse/handover.h"
 #include "fuse/index.h"
 #include "fuse/locks.h"
 #include "fuse/loop.h"
@@ -30,15 +35,28 @@
 #include "fuse/passthrough.h"
 #include "fuse/store.h"
 
+/* What was negotiated with the kernel, which is so as long as the mount. */
+struct fmfs_terms {
+	unsigned char init[256]; /* its FUSE_INIT */
+	size_t init_len;
+	uint64_t want;		/* FUSE_CAP_ */
+	unsigned int max_write; /* bytes */
+};
+
 struct fmfs {
+	char mountpoint[PATH_MAX]; /* absolute */
 	struct store store;
 	struct node_table nodes;
+	struct dir_table dirs;
 	struct lock_waits locks;
 	struct notifier notifier;
 	struct passthrough passthrough;
 	struct index *index;
 	struct fuse_session *session;
+	struct fmfs_terms terms;
 	struct loop loop;
+	struct replacing replacing;
+	atomic_uint_fast64_t last_fh; /* of an open file: file.c */
 	bool readonly;        /* mounted so, or the store's file system is */
 	bool atomic;	      /* new pools are to be so */
 	bool may_chown;       /* the daemon can give files to others */

@@ -69,6 +69,11 @@ struct node_table {
 int node_table_init(struct node_table *t, const struct store *s);
 void node_table_destroy(struct node_table *t);
 
+/* As another daemon had it (handover.h): a node of this number, NULL if there is one or no
+ * memory; and its place, with the name, which it takes.  Before there are threads. */
+struct node *node_restore(struct node_table *t, uint64_t id, ino_t ino, bool dir);
+void node_restore_place(struct node *n, struct node *parent, char *name);
+
 /* NULL: the kernel named a number that it does not have. */
 struct node *node_find(struct node_table *t, uint64_t id);
 

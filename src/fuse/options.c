@@ -240,7 +240,7 @@ static int take_options(struct mount_options *o, const char *text)
 	return rc;
 }
 
-static bool is_helper(const char *argv0)
+bool options_is_helper(const char *argv0)
 {
 	const char *slash = strrchr(argv0, '/');
 
@@ -296,7 +296,7 @@ int options_parse(struct mount_options *o, int argc, char **argv)
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
-	bool helper = is_helper(argv[0]);
+	bool helper = options_is_helper(argv[0]);
 	int c, rc = 0;
 
 	*o = (struct mount_options){

@@ -23,6 +23,9 @@ struct mount_options {
 	char *fuse; /* for libfuse and the kernel, with commas; allocated */
 };
 
+/* Is it as the helper of mount(8) that the program was called, by this name? */
+bool options_is_helper(const char *argv0);
+
 /* 0, or -EINVAL or -ENOMEM after a message. */
 int options_parse(struct mount_options *o, int argc, char **argv);
 void options_free(struct mount_options *o);

@@ -104,7 +104,7 @@ static void save_node(const struct node *n, struct state *s)
 	state_put(s, n->ino);
 	state_put(s, n->dir);
 	state_put(s, n->nlookup);
-	state_put(s, n->gone);
+	state_put(s, n->gone || node_is_retired(n->parent));
 	state_put_fd(s, n->old_fd);
 	state_put(s, n->nopen);
 	state_put_fd(s, open ? n->fd : -1);
@@ -136,10 +136,11 @@ static void load_node(struct node_table *t, struct state *s)
 		s->failed = true;
 }
 
+/* The folder of one that has no path may have no number any more: any will do. */
 static void save_place(const struct node *n, struct state *s)
 {
 	state_put(s, n->id);
-	state_put(s, n->parent->id);
+	state_put(s, node_is_retired(n->parent) ? FUSE_ROOT_ID : n->parent->id);
 	state_put_text(s, n->name);
 }
 
@@ -171,7 +172,7 @@ static void save_each(const struct node_table *t, struct state *s,
 
 	for (size_t i = 0; i < t->nbuckets; i++)
 		for (n = t->bucket[i]; n != NULL; n = n->next)
-			if (n != t->root)
+			if (n != t->root && !node_is_retired(n))
 				save(n, s);
 	state_put(s, 0);
 }

@@ -37,7 +37,7 @@ static struct node *find(struct node_table *t, uint64_t id)
 {
 	struct node *n = *bucket_of(t, id);
 
-	while (n != NULL && n->id != id)
+	while (n != NULL && (n->id != id || node_is_retired(n)))
 		n = n->next;
 	return n;
 }

@@ -11,7 +11,8 @@
  * it, so that what is meant for the one is not done to the other.
  *
  * A node lives while the kernel has it (nlookup), or something here refers to
- * it (nref): a child, an index job.
+ * it (nref): a child, an index job.  When it is gone, and the kernel does not have it any
+ * more, it has no number: another may get that (node_is_retired()).
  */
 #ifndef FM_FUSE_NODE_H
 #define FM_FUSE_NODE_H
@@ -65,6 +66,11 @@ struct node_table {
 	struct node *root;
 	const struct store *store;
 };
+
+static inline bool node_is_retired(const struct node *n)
+{
+	return n->gone && n->nlookup == 0 && n->old_fd < 0;
+}
 
 int node_table_init(struct node_table *t, const struct store *s);
 void node_table_destroy(struct node_table *t);

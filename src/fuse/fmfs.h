@@ -15,8 +15,8 @@
  *                    shared within it, so that who renames takes those of folders only
  *   nodes.lock       the table of nodes: names, parents, counts
  *
- * index.lock (the queue of what happened), notifier.lock, dirs.lock and
- * passthrough.lock are leaves.
+ * index.lock (the queue of what happened), notifier.lock, dirs.lock, loop.lock,
+ * replacing.lock and passthrough.lock are leaves.
  */
 #ifndef FM_FUSE_FMFS_H
 #define FM_FUSE_FMFS_H

@@ -39,14 +39,16 @@ static int wait_for_next(struct reload *r)
 	for (;;) {
 		ret = ask_daemon(r->fd, &now);
 		if (ret == -ENOTCONN || ret == -ECONNABORTED)
-			return cli_fail(r->point, "the mount was not taken over, and its"
-						  " daemon has ended: its messages say why");
+			return cli_fail(r->point,
+					"the mount was not taken over, and its"
+					" daemon has ended: its messages say why");
 		if (ret < 0)
 			return cli_fail_errno(r->point, ret);
 		if (now.nbefore != before->nbefore)
 			break;
 		if (now.nfailed != before->nfailed)
-			return cli_fail(r->point, "not replaced, and served as before: %s",
+			return cli_fail(r->point,
+					"not replaced, and served as before: %s",
 					now.why);
 		nanosleep(&pause, NULL);
 	}
@@ -87,8 +89,9 @@ static int reload(const char *path)
 	r.fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	ret = r.fd < 0 ? -errno : ask_daemon(r.fd, &r.before);
 	if (ret == -EOPNOTSUPP)
-		return cli_fail(path, "its daemon is of a version that cannot be replaced:"
-				      " unmount, and mount again");
+		return cli_fail(path,
+				"its daemon is of a version that cannot be replaced:"
+				" unmount, and mount again");
 	if (ret == 0 && kill(r.before.pid, SIGHUP) < 0)
 		ret = -errno;
 	return ret < 0 ? cli_fail_errno(path, ret) : wait_long(&r);

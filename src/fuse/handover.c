@@ -35,7 +35,8 @@
 
 /* --- the file ---------------------------------------------------------------------- */
 
-static uint32_t crc_of(const struct handover_header *h, const int *fd, const void *values)
+static uint32_t crc_of(const struct handover_header *h, const int *fd,
+		       const void *values)
 {
 	const size_t from = offsetof(struct handover_header, nfds);
 	uint32_t crc = crc32c(0, (const char *)h + from, sizeof(*h) - from);
@@ -282,12 +283,15 @@ static int leave(struct fmfs *f, bool complete, const char *program, char *const
 static void say_failed(struct fmfs *f, const char *what, int rc)
 {
 	struct replacing *r = &f->replacing;
-	const char *why = rc == -EBUSY ? "requests take too long" : strerror(-rc);
+	const char *why = rc == -EBUSY     ? "requests take too long"
+			  : rc == -ENOEXEC ? "it does not run"
+					   : strerror(-rc);
 
 	pthread_mutex_lock(&r->lock);
 	snprintf(r->why, sizeof(r->why), "%s: %s", what, why);
 	r->nfailed++;
-	log_error("%s: not handed over, and served as before: %s", f->mountpoint, r->why);
+	log_error("%s: not handed over, and served as before: %s", f->mountpoint,
+		  r->why);
 	pthread_mutex_unlock(&r->lock);
 }
 

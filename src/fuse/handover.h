@@ -62,7 +62,7 @@ struct handover_header {
 	char magic[8];
 	uint32_t version;
 	uint32_t ntaken; /* how often a process has begun to take it; not in the crc */
-	uint32_t crc;	 /* CRC-32C of all that follows */
+	uint32_t crc;    /* CRC-32C of all that follows */
 	uint32_t nfds;
 	uint64_t len; /* of the values, bytes */
 };
@@ -71,17 +71,18 @@ struct fmfs;
 
 struct replacing { /* what is told of it: FMFS_IOC_DAEMON */
 	pthread_mutex_t lock;
-	uint64_t n;	  /* daemons that this mount had before */
+	uint64_t n;       /* daemons that this mount had before */
 	uint64_t nfailed; /* tries of this one to be replaced */
-	char why[128];	  /* the last of them */
+	char why[128];    /* the last of them */
 };
 
 /* --- the daemon that goes ------------------------------------------------------------ */
 
 /*
  * Hand the mount over.  The program is the one to be executed, if it is not the service
- * manager that does it.  Returns only if that cannot be, after a message; then all is as before.  By the thread that waits for signals,
- * while the loop runs; other threads may be about anything.
+ * manager that does it.  Returns only if that cannot be, after a message; then all is as
+ * before.  By the thread that waits for signals, while the loop runs; other threads may be
+ * about anything.
  */
 void handover_give(struct fmfs *f, const char *program, char *const argv[]);
 
@@ -99,9 +100,10 @@ int handover_take(struct state *s);
 void handover_done(struct state *s);
 
 /*
- * The values.  Both parts before there are threads: the mount, which opens the
- * store; and what is in the tables, which are made.  The last when there is a session.
- * 0, or -EUCLEAN, -ENOMEM, ... after a message.
+ * The values.  First the mount, which opens the store; then what is in the tables, which
+ * are there and empty, and before there are threads; and when there is a session, the
+ * requests.  0, or -EUCLEAN, -ENOMEM, ... after a message.  *fuse_fd is the caller's, also
+ * after a failure, unless it is -1.
  */
 int handover_load_mount(struct fmfs *f, struct state *s, int *fuse_fd, bool *complete);
 int handover_load_tables(struct fmfs *f, struct state *s);

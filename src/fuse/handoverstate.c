@@ -64,7 +64,6 @@ static void load_text(struct state *s, char *to, size_t size)
 	free(text);
 }
 
-/* With the descriptor if all is well; else the state is left with it. */
 static int take_store(struct fmfs *f, struct state *s, const char *path)
 {
 	int dirfd = state_get_fd(s), lock_fd = state_get_fd(s);
@@ -73,7 +72,7 @@ static int take_store(struct fmfs *f, struct state *s, const char *path)
 		return store_take(&f->store, path, dirfd, lock_fd);
 	close(dirfd);
 	close(lock_fd);
-	return -EUCLEAN;
+	return finish(f, s, "the store");
 }
 
 int handover_load_mount(struct fmfs *f, struct state *s, int *fuse_fd, bool *complete)
@@ -90,7 +89,12 @@ int handover_load_mount(struct fmfs *f, struct state *s, int *fuse_fd, bool *com
 	load_terms(&f->terms, s);
 	*complete = state_get(s);
 	f->last_fh = state_get(s);
-	return rc < 0 && rc != -EUCLEAN ? rc : finish(f, s, "the mount");
+	if (rc == 0) {
+		rc = finish(f, s, "the mount");
+		if (rc < 0)
+			store_close(&f->store);
+	}
+	return rc;
 }
 
 /* --- nodes --------------------------------------------------------------------------- */

@@ -51,7 +51,7 @@ struct lock_wait {
 	fuse_req_t req;
 	struct lock_request what;
 	struct lock_message message; /* which it came in */
-	bool armed; /* libfuse will tell of interrupts */
+	bool armed;                  /* libfuse will tell of interrupts */
 	bool interrupted;
 };
 

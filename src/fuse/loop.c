@@ -19,7 +19,7 @@ struct worker {
 	struct loop *loop;
 	pthread_t thread;
 	atomic_bool reading; /* or about to, or just done */
-	bool masked;	     /* SIGUSR1 is blocked */
+	bool masked;         /* SIGUSR1 is blocked */
 	struct fuse_buf buf;
 };
 

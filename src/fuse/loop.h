@@ -31,7 +31,7 @@ struct loop {
 	pthread_cond_t changed;
 	SLIST_HEAD(worker_list, worker) workers;
 	unsigned int nworkers, nfree, nparked; /* all; without a request; paused */
-	atomic_bool stop;		       /* no more requests: paused or ended */
+	atomic_bool stop;                      /* no more requests: paused or ended */
 	bool ended;
 	int error; /* -errno why it ended */
 };

@@ -51,8 +51,8 @@ struct mounting {
 	/* From another daemon, whose mount this is; or NULL. */
 	struct state *taken;
 	int fuse_fd;   /* the device, until the session has it; else -1 */
-	bool complete; /* the catalog is */
-	bool took;     /* and now all is ours */
+	bool complete; /* its catalog is */
+	bool took;     /* all of it: we serve */
 	struct fmfs f;
 	/* Signals. */
 	sigset_t signals;
@@ -289,8 +289,10 @@ static int start_session(struct mounting *m)
 		return -EIO;
 	}
 	n = loop_negotiate(f->session, f->terms.init, sizeof(f->terms.init));
-	f->terms.init_len = n < 0 ? 0 : n;
-	return n < 0 ? n : 0;
+	if (n < 0)
+		return n;
+	f->terms.init_len = n;
+	return fuse_session_exited(f->session) ? -EPROTO : 0;
 }
 
 /* On the device that another daemon had, with what it had negotiated. */
@@ -343,9 +345,8 @@ static int mount_and_serve(struct mounting *m)
 	if (rc < 0)
 		return rc;
 	rc = m->taken != NULL ? go_on_with_session(m) : start_session(m);
-	if (rc < 0)
-		return rc;
-	rc = serve(m);
+	if (rc == 0)
+		rc = serve(m);
 	if (rc != 0)
 		log_error("%s: the session ended: %s", m->f.mountpoint,
 			  strerror(abs(rc)));

@@ -13,7 +13,7 @@
 
 struct notice {
 	STAILQ_ENTRY(notice) link;
-	fuse_req_t req;	 /* NULL: another daemon read it, */
+	fuse_req_t req;  /* NULL: another daemon read it, */
 	uint64_t unique; /* and the kernel calls it so */
 	struct fuse_session *session;
 	fuse_ino_t folder;
@@ -130,7 +130,8 @@ void notify_save(const struct notifier *x, struct state *s)
 {
 	const struct notice *p;
 
-	STAILQ_FOREACH(p, &x->queue, link) {
+	STAILQ_FOREACH(p, &x->queue, link)
+	{
 		state_put(s, p->unique);
 		state_put(s, p->folder);
 		state_put_text(s, p->name);

@@ -17,7 +17,7 @@
 #include "common/clock.h"
 #include "fuse/service.h"
 
-#define FIRST_FD 3	/* SD_LISTEN_FDS_START */
+#define FIRST_FD 3      /* SD_LISTEN_FDS_START */
 #define ANSWER_MS 10000 /* how long it may take to understand */
 
 /* '@' is the abstract namespace.  False: there is none, or none that we know how to reach. */

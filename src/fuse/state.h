@@ -17,8 +17,8 @@
 struct state {
 	unsigned char *mem;
 	size_t len, size; /* bytes used, and in all */
-	size_t pos;	  /* reading: of the next */
-	int *fd;	  /* writing: borrowed; reading: to be closed, or -1: taken */
+	size_t pos;       /* reading: of the next */
+	int *fd;          /* writing: borrowed; reading: to be closed, or -1: taken */
 	size_t nfds, max_fds;
 	size_t kept; /* of the descriptors, by the service manager: handover.c */
 	bool failed;
@@ -31,7 +31,7 @@ void state_free(struct state *s, bool read);
 void state_put(struct state *s, uint64_t value);
 void state_put_bytes(struct state *s, const void *bytes, size_t len);
 void state_put_text(struct state *s, const char *text); /* NULL is not "" */
-void state_put_fd(struct state *s, int fd);		/* -1: none */
+void state_put_fd(struct state *s, int fd);             /* -1: none */
 
 uint64_t state_get(struct state *s);
 /* At most max bytes, in place: they live as long as the state.  NULL: failed. */

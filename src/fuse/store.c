@@ -209,8 +209,8 @@ static void write_pid(const struct store *s)
 	char pid[32];
 	int len = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
 
-	if (!s->readonly && (ftruncate(s->lock_fd, 0) < 0 ||
-			     pwrite(s->lock_fd, pid, len, 0) != len))
+	if (!s->readonly &&
+	    (ftruncate(s->lock_fd, 0) < 0 || pwrite(s->lock_fd, pid, len, 0) != len))
 		log_warn("%s: " STORE_LOCK ": cannot write our pid to it: %s", s->path,
 			 strerror(errno));
 }

@@ -75,11 +75,14 @@ static void use_file(int fd, const char *what)
 		i = rand_r(&seed) % LEN;
 		want[i] = rand_r(&seed);
 		errno = 0;
-		good(pwrite(fd, &want[i], sizeof(got), i * sizeof(got)) == sizeof(got), what);
+		good(pwrite(fd, &want[i], sizeof(got), i * sizeof(got)) == sizeof(got),
+		     what);
 		i = rand_r(&seed) % LEN;
 		good(pread(fd, &got, sizeof(got), i * sizeof(got)) == sizeof(got) &&
-			     got == want[i], what);
-		good(fstat(fd, &st) == 0 && st.st_size == (off_t)(LEN * sizeof(*want)), what);
+			     got == want[i],
+		     what);
+		good(fstat(fd, &st) == 0 && st.st_size == (off_t)(LEN * sizeof(*want)),
+		     what);
 		good(i % 64 != 0 || fsync(fd) == 0, what);
 	}
 	free(want);
@@ -113,7 +116,8 @@ static void *use_mapping(void *arg)
 		return arg;
 	for (; !is_over(); n++) {
 		mem[n % (LEN / 8)] = n;
-		good(pread(fd, &got, 8, n % (LEN / 8) * 8) == 8 && got == n, "a mapping");
+		good(pread(fd, &got, 8, n % (LEN / 8) * 8) == 8 && got == n,
+		     "a mapping");
 		good(n % 64 != 0 || msync((void *)mem, LEN, MS_SYNC) == 0, "msync");
 	}
 	munmap((void *)mem, LEN);
@@ -250,7 +254,8 @@ static const char *const kinds[] = { "flock", "ofd", "posix" };
 static void hold_locks(void)
 {
 	for (int i = 0; i < 3; i++)
-		good(try_lock(open_file(kinds[i], O_RDWR | O_CREAT), kinds[i]), kinds[i]);
+		good(try_lock(open_file(kinds[i], O_RDWR | O_CREAT), kinds[i]),
+		     kinds[i]);
 }
 
 /* OFD locks of a rival at the store conflict with all that the daemon has. */
@@ -278,9 +283,8 @@ static int rival(void)
 static int use(void)
 {
 	void *(*const job[])(void *) = {
-		use_removed, use_nameless,  use_mapping,	use_names,
-		use_snapshots, use_listing, use_removed_folder, use_wait,
-		use_wait, use_wait,
+		use_removed, use_nameless,       use_mapping, use_names, use_snapshots,
+		use_listing, use_removed_folder, use_wait,    use_wait,  use_wait,
 	};
 	enum { NJOBS = sizeof(job) / sizeof(*job) };
 	pthread_t thread[NJOBS];

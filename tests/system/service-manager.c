@@ -34,7 +34,9 @@ static volatile sig_atomic_t damage_off;
 
 static void on_signal(int sig)
 {
-	damage_off = sig == SIGUSR1 ? LATE_OFF : sig == SIGUSR2 ? VERSION_OFF : damage_off;
+	damage_off = sig == SIGUSR1   ? LATE_OFF
+		     : sig == SIGUSR2 ? VERSION_OFF
+				      : damage_off;
 }
 
 /* --- what it keeps ------------------------------------------------------------------- */
@@ -105,7 +107,9 @@ static bool hear(int wait_ms)
 {
 	char text[256], control[64];
 	struct iovec iov = { text, sizeof(text) - 1 };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = control,
 			      .msg_controllen = sizeof(control) };
 	struct pollfd p = { .fd = sock, .events = POLLIN };
 	ssize_t n;

@@ -35,7 +35,7 @@ static void append(struct state *s, const void *bytes, size_t len)
 		s->mem = mem == NULL ? s->mem : mem;
 		s->size = mem == NULL ? s->size : size;
 	}
-	if (s->failed)
+	if (s->failed || len == 0)
 		return;
 	memcpy(s->mem + s->len, bytes, len);
 	s->len += len;

@@ -21,12 +21,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { NFILES = 300, LEN = 65536, NWAITERS = 3 };
+#include "common/fmfs_ioctl.h"
+
+enum { NFILES = 300, LEN = 65536 };
 
 static const char *stop_path;
 static atomic_int nfailures, inside;
@@ -219,6 +222,34 @@ static void *use_removed_folder(void *arg)
 	return arg;
 }
 
+/* What was found by its name is opened, though another file has that by then. */
+static void *use_replaced(void *arg)
+{
+	struct stat found, opened;
+	char path[40];
+	int by_name, snapshot, fd;
+
+	fd = open_file("replaced", O_RDWR | O_CREAT);
+	good(link("replaced", "replaced@1") == 0, "snapshot");
+	close(fd);
+	while (!is_over()) {
+		by_name = open_file("replaced", O_PATH);
+		snapshot = open_file("replaced@1", O_RDONLY);
+		good(ioctl(snapshot, FMFS_IOC_ROLLBACK) == 0, "rollback");
+		nap(20000);
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", by_name);
+		fd = open(path, O_RDWR);
+		good(fd >= 0 && fstat(fd, &opened) == 0 &&
+			     fstat(by_name, &found) == 0 &&
+			     opened.st_ino == found.st_ino,
+		     "a file that was replaced");
+		close(fd);
+		close(snapshot);
+		close(by_name);
+	}
+	return arg;
+}
+
 /* --- locks ------------------------------------------------------------------------ */
 
 /* Each waits for the lock, and has it alone. */
@@ -258,6 +289,17 @@ static void hold_locks(void)
 		     kinds[i]);
 }
 
+/* By another handle, the end of which is not that of the lock. */
+static void *use_locked(void *arg)
+{
+	while (!is_over()) {
+		for (int i = 0; i < 2; i++)
+			close(open_file(kinds[i], O_RDWR));
+		nap(500);
+	}
+	return arg;
+}
+
 /* OFD locks of a rival at the store conflict with all that the daemon has. */
 static int rival(void)
 {
@@ -283,8 +325,9 @@ static int rival(void)
 static int use(void)
 {
 	void *(*const job[])(void *) = {
-		use_removed, use_nameless,       use_mapping, use_names, use_snapshots,
-		use_listing, use_removed_folder, use_wait,    use_wait,  use_wait,
+		use_removed,   use_nameless, use_mapping,        use_names,
+		use_snapshots, use_listing,  use_removed_folder, use_replaced,
+		use_locked,    use_wait,     use_wait,           use_wait,
 	};
 	enum { NJOBS = sizeof(job) / sizeof(*job) };
 	pthread_t thread[NJOBS];

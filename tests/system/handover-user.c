@@ -344,11 +344,15 @@ static int use(void)
 
 int main(int argc, char **argv)
 {
-	if (argc != 4)
-		return 2;
-	stop_path = realpath(".", NULL);
-	if (asprintf((char **)&stop_path, "%s/%s", stop_path, argv[3]) < 0 ||
+	char *here = realpath(".", NULL), *path = NULL;
+	int rc;
+
+	if (argc != 4 || asprintf(&path, "%s/%s", here, argv[3]) < 0 ||
 	    chdir(argv[2]) < 0)
 		return 2;
-	return strcmp(argv[1], "use") == 0 ? use() : rival();
+	stop_path = path;
+	rc = strcmp(argv[1], "use") == 0 ? use() : rival();
+	free(path);
+	free(here);
+	return rc;
 }

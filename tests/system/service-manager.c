@@ -167,31 +167,33 @@ static pid_t start(char **argv)
 	_exit(127);
 }
 
-static void listen_at(const char *path)
+/* In the current folder, which those who speak to it may have left. */
+static void listen_here(void)
 {
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
 
+	if (getcwd(at.sun_path, sizeof(at.sun_path) - strlen("/notify")) == NULL)
+		exit(2);
+	strcat(at.sun_path, "/notify");
+	unlink(at.sun_path);
 	sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	snprintf(at.sun_path, sizeof(at.sun_path), "%s", path);
-	unlink(path);
 	if (bind(sock, (struct sockaddr *)&at, sizeof(at)) < 0)
 		exit(2);
-	setenv("NOTIFY_SOCKET", path, 1);
+	setenv("NOTIFY_SOCKET", at.sun_path, 1);
 }
 
 int main(int argc, char **argv)
 {
 	struct sigaction act = { .sa_handler = on_signal };
-	char *path;
 	pid_t pid;
 	int status;
 
-	if (argc < 3 || asprintf(&path, "%s/notify", realpath(".", NULL)) < 0)
+	if (argc < 3)
 		return 2;
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	sigaction(SIGUSR1, &act, NULL);
 	sigaction(SIGUSR2, &act, NULL);
-	listen_at(path);
+	listen_here();
 	max_kept = atoi(argv[1]);
 	setenv("FDSTORE", argv[1], 1);
 	do {

@@ -31,6 +31,9 @@
 #define AGAIN_MS 2500
 #define NPAUSES 20
 
+/* Or less: what fmfs ends with when it does not like an option. */
+#define EXIT_REFUSES 2
+
 #define TAKEN_MAX 3 /* processes that may die of one state */
 
 /* --- the file ---------------------------------------------------------------------- */
@@ -179,22 +182,30 @@ static void resume_all(struct fmfs *f)
 
 /* --- leaving ----------------------------------------------------------------------- */
 
-/* A program that cannot even say its version is not what should take our place. */
+/*
+ * Would the program understand us?  One that does not run, or that knows nothing of all
+ * this, must not be found out about when it is too late.
+ */
 static int check_program(const char *path)
 {
-	const char *argv[] = { path, "--version", NULL };
+	char takes[32];
+	const char *argv[] = { path, "mount", takes, NULL };
 	posix_spawn_file_actions_t quietly;
 	int status = 0, rc;
 	pid_t pid;
 
+	snprintf(takes, sizeof(takes), "--takes=%u", HANDOVER_VERSION);
 	posix_spawn_file_actions_init(&quietly);
-	posix_spawn_file_actions_addopen(&quietly, STDOUT_FILENO, "/dev/null", O_WRONLY,
+	posix_spawn_file_actions_addopen(&quietly, STDERR_FILENO, "/dev/null", O_WRONLY,
 					 0);
 	rc = -posix_spawn(&pid, path, &quietly, NULL, (char **)argv, environ);
 	posix_spawn_file_actions_destroy(&quietly);
 	while (rc == 0 && waitpid(pid, &status, 0) < 0)
 		rc = errno == EINTR ? 0 : -errno;
-	return rc == 0 && status != 0 ? -ENOEXEC : rc;
+	if (rc < 0 || status == 0)
+		return rc;
+	return WIFEXITED(status) && WEXITSTATUS(status) <= EXIT_REFUSES ? -ENOTSUP
+									: -ENOEXEC;
 }
 
 static void let_inherit(const struct state *s, int file, bool inherit)
@@ -285,6 +296,7 @@ static void say_failed(struct fmfs *f, const char *what, int rc)
 	struct replacing *r = &f->replacing;
 	const char *why = rc == -EBUSY     ? "requests take too long"
 			  : rc == -ENOEXEC ? "it does not run"
+			  : rc == -ENOTSUP ? "it cannot take over from this version"
 					   : strerror(-rc);
 
 	pthread_mutex_lock(&r->lock);

@@ -9,7 +9,9 @@
  * the process stays the same; $FMFS_HANDOVER is the number of the file's descriptor.  Or, if
  * the service manager keeps descriptors (service.h), it leaves them there under the names
  * "state" and "fdN", and exits with HANDOVER_EXIT, for which the manager is to start it
- * again.  If it cannot do either, it goes on as before.
+ * again.  If it cannot do either, it goes on as before.  First it asks the program whether
+ * it takes this version, by 'fmfs mount --takes=VERSION', which ends with status 0 if so:
+ * earlier programs, which know nothing of it, do not.
  *
  * The next daemon takes all, makes a session on the same description of /dev/fuse, lets
  * libfuse negotiate with the kernel's FUSE_INIT of long ago (the reply is to a request that

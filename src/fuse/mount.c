@@ -660,6 +660,10 @@ int fmfs_mount_main(int argc, char **argv)
 	} else if (m->opt.help) {
 		options_print_help();
 		status = EXIT_SUCCESS;
+	} else if (m->opt.takes != NULL) {
+		status = strtoul(m->opt.takes, NULL, 10) == HANDOVER_VERSION
+				 ? EXIT_SUCCESS
+				 : EXIT_FAILURE;
 	} else {
 		status = mount_or_take_over(m, argc, argv);
 	}

@@ -282,6 +282,9 @@ static int take_flag(struct mount_options *o, int c, bool helper)
 	case 'n':
 	case 't':
 		return 0;
+	case 'T':
+		o->takes = optarg;
+		return 0;
 	case 'h':
 		o->help = true;
 		return 0;
@@ -294,6 +297,7 @@ int options_parse(struct mount_options *o, int argc, char **argv)
 {
 	static const struct option long_options[] = {
 		{ "help", no_argument, NULL, 'h' },
+		{ "takes", required_argument, NULL, 'T' },
 		{ NULL, 0, NULL, 0 },
 	};
 	bool helper = options_is_helper(argv[0]);
@@ -308,7 +312,7 @@ int options_parse(struct mount_options *o, int argc, char **argv)
 	while (rc == 0 &&
 	       (c = getopt_long(argc, argv, "o:fdvsrwnt:h", long_options, NULL)) != -1)
 		rc = take_flag(o, c, helper);
-	if (rc < 0 || o->help)
+	if (rc < 0 || o->help || o->takes != NULL)
 		return rc;
 	if (argc - optind != 2)
 		return usage_error();

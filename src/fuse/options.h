@@ -13,6 +13,7 @@ struct mount_options {
 	bool verbose;
 	bool fake; /* mount -f: do all but mount */
 	bool help;
+	const char *takes; /* is this version of a state taken over?  handover.h */
 	bool sloppy; /* mount -s: unknown options are no error */
 	bool readonly;
 	bool atomic;

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# Folders outside the usual set: where mount(8) looks for helpers, and where
-# libraries are that the run-time linker does not find by itself.
+# Folders outside the usual set: where mount(8) looks for helpers, systemd for
+# units, and where libraries are that the run-time linker does not find by itself.
 
 # AX_FM_MOUNTDIR: mountdir, where mount.fmfs is installed.
 AC_DEFUN([AX_FM_MOUNTDIR], [
@@ -14,6 +14,22 @@ AC_ARG_WITH([mountdir],
 	[AS_IF([test "x$prefix" = x/usr], [mountdir=/sbin],
 		[mountdir='${sbindir}'])])
 AC_SUBST([mountdir])
+])
+
+# AX_FM_UNITDIR: systemdsystemunitdir, where units of systemd are installed, or "no".
+AC_DEFUN([AX_FM_UNITDIR], [
+AC_ARG_WITH([systemdsystemunitdir],
+	[AS_HELP_STRING([--with-systemdsystemunitdir=DIR],
+		[install units of systemd in DIR, or nowhere if that is "no" @<:@what
+		 systemd says if the prefix is /usr, else PREFIX/lib/systemd/system@:>@])],
+	[systemdsystemunitdir=$withval],
+	[AS_IF([test "x$prefix" = x/usr],
+		[systemdsystemunitdir=`$PKG_CONFIG --variable=systemdsystemunitdir systemd 2>/dev/null`
+		 AS_IF([test "x$systemdsystemunitdir" = x],
+			[systemdsystemunitdir=/usr/lib/systemd/system])],
+		[systemdsystemunitdir='${prefix}/lib/systemd/system'])])
+AC_SUBST([systemdsystemunitdir])
+AM_CONDITIONAL([INSTALL_UNITS], [test "x$systemdsystemunitdir" != xno])
 ])
 
 # AX_FM_SYSTEM_LIBDIR(DIR, IF-FOUND, IF-NOT): does the run-time linker search

@@ -28,6 +28,24 @@ int ask_info_at(const char *path, struct fmfs_info *info)
 	return ret;
 }
 
+int ask_daemon(int fd, struct fmfs_daemon *daemon)
+{
+	struct fmfs_info info;
+	int ret = fmfs_ask_info(fd, &info);
+
+	memset(daemon, 0, sizeof(*daemon));
+	if (ret == 0) {
+		ret = fmfs_ask(fd, FMFS_IOC_DAEMON, daemon);
+		if (ret == -ENOTTY)
+			ret = -EOPNOTSUPP;
+	}
+	if (ret == 0 && (daemon->pid == 0 || daemon->pid > INT32_MAX ||
+			 !ends(daemon->version, sizeof(daemon->version)) ||
+			 !ends(daemon->why, sizeof(daemon->why))))
+		ret = -EPROTO;
+	return ret;
+}
+
 /* The names of a page come after `after` and in order; it ends in the last. */
 static bool next_name(char *after, const char *name, size_t max)
 {

@@ -12,6 +12,10 @@
 /* As fmfs_ask_info(). */
 int ask_info_at(const char *path, struct fmfs_info *info);
 
+/* Who serves the mount of the open file.  -EOPNOTSUPP: a daemon that does not know the
+ * question. */
+int ask_daemon(int fd, struct fmfs_daemon *daemon);
+
 /* Call fn for each pool of the mount, or each named root of the pool, in order of
  * name, until it returns non-zero: that, or 0 at the end, or -errno. */
 int ask_pools(int root_fd, int (*fn)(const struct fmfs_pool_rec *pool, void *arg),

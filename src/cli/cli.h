@@ -34,8 +34,8 @@ struct verb {
 };
 
 extern const struct verb verb_check, verb_clone, verb_create, verb_diff, verb_info,
-	verb_ls, verb_mount, verb_receive, verb_rollback, verb_roots, verb_send,
-	verb_snapshot, verb_stat, verb_umount;
+	verb_ls, verb_mount, verb_receive, verb_reload, verb_rollback, verb_roots,
+	verb_send, verb_snapshot, verb_stat, verb_umount;
 
 /* --- messages ------------------------------------------------------------ */
 

@@ -39,9 +39,10 @@ static const struct verb verb_help = {
 };
 
 static const struct verb *const verbs[] = {
-	&verb_mount,	&verb_umount, &verb_info,    &verb_ls,	     &verb_create,
-	&verb_roots,	&verb_stat,   &verb_check,   &verb_snapshot, &verb_clone,
-	&verb_rollback, &verb_send,   &verb_receive, &verb_diff,     &verb_help,
+	&verb_mount,  &verb_umount,   &verb_reload, &verb_info,	    &verb_ls,
+	&verb_create, &verb_roots,    &verb_stat,   &verb_check,    &verb_snapshot,
+	&verb_clone,  &verb_rollback, &verb_send,   &verb_receive,  &verb_diff,
+	&verb_help,
 };
 #define NVERBS (sizeof(verbs) / sizeof(verbs[0]))
 

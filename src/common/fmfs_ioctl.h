@@ -108,6 +108,14 @@ struct fmfs_adopt {
 	char name[FMFS_NAME_LEN];
 };
 
+struct fmfs_daemon {		/* FMFS_IOC_DAEMON: any file of the mount */
+	uint64_t pid;
+	uint64_t nbefore;	/* daemons that have handed the mount over */
+	uint64_t nfailed;	/* this one's tries to do so; SIGHUP is one */
+	char version[64];	/* of fmfs */
+	char why[128];		/* the last of the tries failed; else "" */
+};
+
 #define FMFS_IOC_INFO _IOR('f', 0x60, struct fmfs_info)
 #define FMFS_IOC_LIST _IOWR('f', 0x61, struct fmfs_list)
 #define FMFS_IOC_ROOTS _IOWR('f', 0x62, struct fmfs_roots)
@@ -115,6 +123,7 @@ struct fmfs_adopt {
 #define FMFS_IOC_CLONE _IOW('f', 0x64, struct fmfs_clone)
 #define FMFS_IOC_ROLLBACK _IO('f', 0x65)
 #define FMFS_IOC_SNAPSHOT _IOW('f', 0x66, struct fmfs_snapshot)
+#define FMFS_IOC_DAEMON _IOR('f', 0x67, struct fmfs_daemon)
 
 /* Whether the file is on FUSE, which its daemon is asked: 1, 0 or -errno. */
 int fmfs_is_fuse(int fd);

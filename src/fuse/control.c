@@ -48,6 +48,23 @@ static void reply_info(fuse_req_t req, size_t out_max)
 	fuse_reply_ioctl(req, 0, &info, sizeof(info));
 }
 
+static void reply_daemon(fuse_req_t req, size_t out_max)
+{
+	struct replacing *r = &fmfs_of(req)->replacing;
+	struct fmfs_daemon d = { .pid = getpid(), .version = PACKAGE_VERSION };
+
+	if (out_max < sizeof(d)) {
+		fuse_reply_err(req, EINVAL);
+		return;
+	}
+	pthread_mutex_lock(&r->lock);
+	d.nbefore = r->n;
+	d.nfailed = r->nfailed;
+	copy_name(d.why, sizeof(d.why), r->why);
+	pthread_mutex_unlock(&r->lock);
+	fuse_reply_ioctl(req, 0, &d, sizeof(d));
+}
+
 struct listing {
 	fuse_req_t req;
 	bool may_search; /* the folder */
@@ -209,6 +226,8 @@ void fmfs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
 		fuse_reply_err(req, ESTALE);
 	else if (cmd == FMFS_IOC_INFO)
 		reply_info(req, out_max);
+	else if (cmd == FMFS_IOC_DAEMON)
+		reply_daemon(req, out_max);
 	else if (cmd == FMFS_IOC_LIST && n->dir)
 		reply_list(req, n, in, in_len, out_max);
 	else if (n->dir)

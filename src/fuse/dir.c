@@ -16,17 +16,145 @@
 #include "fuse/dir.h"
 #include "fuse/entry.h"
 #include "fuse/fmfs.h"
+#include "fuse/state.h"
+
+#define DIRS_MAX ((size_t)1 << 24) /* that can have been open */
 
 struct dir { /* an open folder */
 	pthread_mutex_t lock;
 	DIR *stream;
-	off_t pos; /* where the stream stands */
+	off_t pos; /* where the stream stands; -1: nobody knows */
 };
 
-static struct dir *dir_of(const struct fuse_file_info *fi)
+/* --- the table ----------------------------------------------------------------- */
+
+static struct dir *dir_of(fuse_req_t req, const struct fuse_file_info *fi)
 {
-	return (struct dir *)(uintptr_t)fi->fh;
+	struct dir_table *t = &fmfs_of(req)->dirs;
+	struct dir *d;
+
+	pthread_mutex_lock(&t->lock);
+	d = fi->fh < t->n ? t->dir[fi->fh] : NULL;
+	pthread_mutex_unlock(&t->lock);
+	return d;
 }
+
+/* With t->lock held. */
+static int grow(struct dir_table *t, size_t n)
+{
+	struct dir **dir = realloc(t->dir, n * sizeof(*dir));
+
+	if (dir == NULL)
+		return -ENOMEM;
+	memset(dir + t->n, 0, (n - t->n) * sizeof(*dir));
+	t->dir = dir;
+	t->n = n;
+	return 0;
+}
+
+/* Give it the first number that is free. */
+static int add(struct dir_table *t, struct dir *d, uint64_t *fh)
+{
+	size_t i = 0;
+	int rc = 0;
+
+	pthread_mutex_lock(&t->lock);
+	while (i < t->n && t->dir[i] != NULL)
+		i++;
+	if (i == t->n)
+		rc = grow(t, t->n == 0 ? 16 : 2 * t->n);
+	if (rc == 0) {
+		t->dir[i] = d;
+		*fh = i;
+	}
+	pthread_mutex_unlock(&t->lock);
+	return rc;
+}
+
+static struct dir *take(struct dir_table *t, uint64_t fh)
+{
+	struct dir *d;
+
+	pthread_mutex_lock(&t->lock);
+	d = t->dir[fh];
+	t->dir[fh] = NULL;
+	pthread_mutex_unlock(&t->lock);
+	return d;
+}
+
+/* Takes the stream. */
+static struct dir *make(DIR *stream, off_t pos)
+{
+	struct dir *d = calloc(1, sizeof(*d));
+
+	if (d == NULL) {
+		closedir(stream);
+		return NULL;
+	}
+	pthread_mutex_init(&d->lock, NULL);
+	d->stream = stream;
+	d->pos = pos;
+	return d;
+}
+
+static void close_dir(struct dir *d)
+{
+	if (d == NULL)
+		return;
+	closedir(d->stream);
+	pthread_mutex_destroy(&d->lock);
+	free(d);
+}
+
+void dirs_init(struct dir_table *t)
+{
+	*t = (struct dir_table){ .n = 0 };
+	pthread_mutex_init(&t->lock, NULL);
+}
+
+void dirs_destroy(struct dir_table *t)
+{
+	for (size_t i = 0; i < t->n; i++)
+		close_dir(t->dir[i]);
+	free(t->dir);
+	pthread_mutex_destroy(&t->lock);
+}
+
+void dirs_save(const struct dir_table *t, struct state *s)
+{
+	state_put(s, t->n);
+	for (size_t i = 0; i < t->n; i++)
+		state_put_fd(s, t->dir[i] == NULL ? -1 : dirfd(t->dir[i]->stream));
+}
+
+/* At the number that it had; the descriptor is ours. */
+static int load(struct dir_table *t, size_t i, int fd)
+{
+	DIR *stream = fdopendir(fd);
+
+	if (stream == NULL) {
+		close(fd);
+		return -ENOMEM;
+	}
+	t->dir[i] = make(stream, -1);
+	return t->dir[i] == NULL ? -ENOMEM : 0;
+}
+
+void dirs_load(struct dir_table *t, struct state *s)
+{
+	size_t n = state_get(s);
+	int fd;
+
+	if (n > DIRS_MAX || (n > 0 && grow(t, n) < 0))
+		s->failed = true;
+	for (size_t i = 0; i < n && !s->failed; i++) {
+		fd = state_get_fd(s);
+		if (fd >= 0 && load(t, i, fd) < 0)
+			s->failed = true;
+	}
+}
+
+/* --- operations ---------------------------------------------------------------- */
 
 static int open_stream(struct fmfs *f, struct node *n, DIR **out)
 {
@@ -45,40 +173,43 @@ static int open_stream(struct fmfs *f, struct node *n, DIR **out)
 	return 0;
 }
 
+static int open_dir(struct fmfs *f, struct node *n, uint64_t *fh)
+{
+	DIR *stream;
+	struct dir *d;
+	int rc = open_stream(f, n, &stream);
+
+	if (rc < 0)
+		return rc;
+	d = make(stream, 0);
+	rc = d == NULL ? -ENOMEM : add(&f->dirs, d, fh);
+	if (rc < 0)
+		close_dir(d);
+	return rc;
+}
+
 void fmfs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct dir *d = calloc(1, sizeof(*d));
-	int rc;
+	struct fmfs *f = fmfs_of(req);
+	int rc = open_dir(f, fmfs_node(req, ino), &fi->fh);
 
-	rc = d == NULL ? -ENOMEM
-		       : open_stream(fmfs_of(req), fmfs_node(req, ino), &d->stream);
-	if (rc < 0) {
-		free(d);
+	if (rc < 0)
 		fuse_reply_err(req, -rc);
-		return;
-	}
-	pthread_mutex_init(&d->lock, NULL);
-	fi->fh = (uintptr_t)d;
-	if (fuse_reply_open(req, fi) == -ENOENT)
-		fmfs_releasedir(NULL, ino, fi);
+	else if (fuse_reply_open(req, fi) == -ENOENT)
+		close_dir(take(&f->dirs, fi->fh));
 }
 
 void fmfs_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct dir *d = dir_of(fi);
-
 	(void)ino;
-	closedir(d->stream);
-	pthread_mutex_destroy(&d->lock);
-	free(d);
-	if (req != NULL)
-		fuse_reply_err(req, 0);
+	close_dir(take(&fmfs_of(req)->dirs, fi->fh));
+	fuse_reply_err(req, 0);
 }
 
 void fmfs_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
 		   struct fuse_file_info *fi)
 {
-	int fd = dirfd(dir_of(fi)->stream);
+	int fd = dirfd(dir_of(req, fi)->stream);
 	int rc;
 
 	(void)ino;
@@ -189,11 +320,11 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct 
 void fmfs_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		  struct fuse_file_info *fi)
 {
-	list(req, ino, size, off, dir_of(fi), false);
+	list(req, ino, size, off, dir_of(req, fi), false);
 }
 
 void fmfs_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		      struct fuse_file_info *fi)
 {
-	list(req, ino, size, off, dir_of(fi), true);
+	list(req, ino, size, off, dir_of(req, fi), true);
 }

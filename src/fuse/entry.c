@@ -327,6 +327,24 @@ void fmfs_symlink(fuse_req_t req, const char *to, fuse_ino_t parent, const char 
 
 /* --- removing ------------------------------------------------------------- */
 
+/* What is at the path.  Held, so that its inode number is not another file's before its
+ * node is known to be gone. */
+static int remove_held(struct fmfs *f, const char *path, int flags)
+{
+	int fd = openat(f->store.pools_fd, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+	int rc = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) < 0 || unlinkat(f->store.pools_fd, path, flags) < 0)
+		rc = -errno;
+	if (rc == 0)
+		node_gone(&f->nodes, st.st_ino);
+	close(fd);
+	return rc;
+}
+
 /* flags: as of unlinkat(2). */
 static int remove_name(struct fmfs *f, struct node *dir, const char *name, int flags,
 		       char path[NODE_PATH_LEN])
@@ -336,10 +354,8 @@ static int remove_name(struct fmfs *f, struct node *dir, const char *name, int f
 
 	node_hold_names(&f->nodes);
 	rc = entry_find(f, dir, name, path, &st);
-	if (rc == 0 && unlinkat(f->store.pools_fd, path, flags) < 0)
-		rc = -errno;
 	if (rc == 0)
-		node_gone(&f->nodes, st.st_ino);
+		rc = remove_held(f, path, flags);
 	node_let_names(&f->nodes);
 	return rc;
 }

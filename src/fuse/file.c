@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -37,9 +36,7 @@ static void let_go(fuse_req_t req, struct node *n)
 /* Complete fi for the node, which is held; file_reads() looks at its last bit. */
 static int make_handle(fuse_req_t req, struct node *n, struct fuse_file_info *fi)
 {
-	static atomic_uint_fast64_t last_fh;
-
-	fi->fh = (atomic_fetch_add(&last_fh, 1) + 1) << 1 |
+	fi->fh = (atomic_fetch_add(&fmfs_of(req)->last_fh, 1) + 1) << 1 |
 		 ((fi->flags & O_ACCMODE) != O_WRONLY);
 	return passthrough_attach(req, n, fi);
 }

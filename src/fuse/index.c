@@ -30,6 +30,7 @@
 #define GATHER_NS 2000000 /* what is told within this is one transaction */
 #define BATCH 256  /* jobs in a transaction */
 #define DRAIN_S 10 /* how long a listing waits at most */
+#define IN_MEMORY ":memory:" /* SQLite's name for what is in no file */
 
 /* node->queued, guarded by index->lock */
 #define QUEUED_NOW 1u
@@ -444,7 +445,8 @@ static int scan_moved(struct index *x, int rc)
 
 /* --- writing, with x->work held --------------------------------------------- */
 
-static int open_catalog(struct index *x)
+/* `complete`: if it is there, all that is in the store is in it. */
+static int open_catalog(struct index *x, bool complete)
 {
 	bool fresh = false;
 	int rc;
@@ -452,7 +454,7 @@ static int open_catalog(struct index *x)
 	rc = catalog_open(x->path, &x->catalog, &fresh);
 	if (rc < 0)
 		x->catalog = NULL;
-	x->scan_needed = true;
+	x->scan_needed = rc < 0 || fresh || !complete;
 	return rc;
 }
 
@@ -478,8 +480,8 @@ static int go_on_in_memory(struct index *x)
 		 catalog_errmsg());
 	if (x->catalog != NULL)
 		catalog_close(x->catalog);
-	snprintf(x->path, sizeof(x->path), ":memory:");
-	rc = open_catalog(x);
+	snprintf(x->path, sizeof(x->path), IN_MEMORY);
+	rc = open_catalog(x, false);
 	return rc == 0 ? scan_store(x) : rc;
 }
 
@@ -489,19 +491,19 @@ static int make_ready(struct index *x)
 	int rc = 0;
 
 	if (x->catalog == NULL)
-		rc = open_catalog(x);
+		rc = open_catalog(x, false);
 	if (rc == 0 && x->scan_needed)
 		rc = scan_store(x);
 	/* Where there is no space for files SQLite may say only that it cannot open its
 	 * log.  (What is of the moment, or not ours, is left for later.) */
 	if ((rc == -ENOSPC || rc == -EDQUOT || (x->catalog == NULL && rc == -ENOENT)) &&
-	    strcmp(x->path, ":memory:") != 0)
+	    strcmp(x->path, IN_MEMORY) != 0)
 		return go_on_in_memory(x);
 	if (rc != -EUCLEAN)
 		return rc;
 	log_warn("catalog: damaged (%s); it is made anew", catalog_errmsg());
 	catalog_close(x->catalog); /* puts it aside */
-	rc = open_catalog(x);
+	rc = open_catalog(x, false);
 	return rc == 0 ? scan_store(x) : rc;
 }
 
@@ -829,8 +831,7 @@ static void *keep(void *arg)
 	return NULL;
 }
 
-/* Wait until all that was told till now is written. */
-static void drain(struct index *x)
+void index_drain(struct index *x)
 {
 	struct timespec until;
 	uint64_t seq;
@@ -872,7 +873,13 @@ static void free_index(struct index *x)
 	free(x);
 }
 
-int index_open(struct fmfs *f, struct index **out)
+static int start_thread(struct index *x)
+{
+	x->stop = false;
+	return -pthread_create(&x->thread, NULL, keep, x);
+}
+
+int index_open(struct fmfs *f, bool complete, struct index **out)
 {
 	struct index *x = calloc(1, sizeof(*x));
 	int rc;
@@ -882,13 +889,15 @@ int index_open(struct fmfs *f, struct index **out)
 	x->f = f;
 	/* A store that cannot be written to gets a catalog in memory. */
 	if (f->store.readonly)
-		snprintf(x->path, sizeof(x->path), ":memory:");
+		snprintf(x->path, sizeof(x->path), IN_MEMORY);
 	else
 		snprintf(x->path, sizeof(x->path), "%s/catalog.db", f->store.path);
 	STAILQ_INIT(&x->now);
 	STAILQ_INIT(&x->later);
 	STAILQ_INIT(&x->moved);
 	init_sync(x);
+	if (complete)
+		open_catalog(x, true);
 	rc = make_ready(x);
 	if (rc < 0) {
 		log_error("%s: %s (%s)", x->path, catalog_errmsg(), strerror(-rc));
@@ -898,7 +907,7 @@ int index_open(struct fmfs *f, struct index **out)
 			return rc;
 		}
 	}
-	rc = -pthread_create(&x->thread, NULL, keep, x);
+	rc = start_thread(x);
 	if (rc < 0) {
 		free_index(x);
 		return rc;
@@ -907,13 +916,31 @@ int index_open(struct fmfs *f, struct index **out)
 	return 0;
 }
 
-void index_close(struct index *x)
+bool index_pause(struct index *x)
 {
+	bool complete;
+
 	pthread_mutex_lock(&x->lock);
 	x->stop = true;
 	pthread_cond_broadcast(&x->changed);
 	pthread_mutex_unlock(&x->lock);
 	pthread_join(x->thread, NULL);
+	complete = x->catalog != NULL && !x->scan_needed &&
+		   strcmp(x->path, IN_MEMORY) != 0;
+	if (x->catalog != NULL)
+		catalog_close(x->catalog);
+	x->catalog = NULL;
+	return complete;
+}
+
+int index_resume(struct index *x)
+{
+	return start_thread(x);
+}
+
+void index_close(struct index *x)
+{
+	index_pause(x);
 	free_index(x);
 }
 
@@ -926,7 +953,7 @@ int index_each_pool(struct index *x, struct node *folder, const char *after,
 	rc = node_path(&x->f->nodes, folder, path);
 	if (rc < 0)
 		return rc;
-	drain(x);
+	index_drain(x);
 	pthread_mutex_lock(&x->work);
 	rc = make_ready(x);
 	if (rc == 0)
@@ -949,7 +976,7 @@ int index_each_root(struct index *x, struct node *n, const char *after,
 		return rc;
 	if (after == NULL || *after == '\0')
 		index_changed(x, n);
-	drain(x);
+	index_drain(x);
 	pthread_mutex_lock(&x->work);
 	rc = make_ready(x);
 	if (rc == 0)

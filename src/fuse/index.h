@@ -22,11 +22,18 @@ struct pool_info;
 /* What the catalog has of such a file: an enum catalog_kind. */
 int index_kind(const struct pool_info *info);
 
-/* Open the catalog, fill it from the store, and start the thread.  0 or -errno,
- * after a message. */
-int index_open(struct fmfs *f, struct index **out);
+/* Open the catalog, fill it from the store, unless it is known to be `complete`, and start
+ * the thread.  0 or -errno, after a message. */
+int index_open(struct fmfs *f, bool complete, struct index **out);
 /* Writes what is left to write. */
 void index_close(struct index *x);
+
+/* Wait until all that was told till now is written. */
+void index_drain(struct index *x);
+/* While nothing is told: write what is left, let go of the catalog, and end the thread.
+ * True: what the store has is in the catalog's file.  And go on: 0 or -errno. */
+bool index_pause(struct index *x);
+int index_resume(struct index *x);
 
 /* What happened.  A pool that is being written to is read again at most every
  * half a second (index_touched), others at once. */

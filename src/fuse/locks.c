@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "fuse/fmfs.h"
+#include "fuse/state.h"
 #include "heap/inspect.h"
 
 /* How often, and after what pause, a lock is tried again before it is refused, if
@@ -26,6 +27,11 @@ struct lock_owner { /* guarded by node->lock */
 	uint64_t fh;    /* the handle that it locked through last */
 	pid_t pid;      /* who did */
 	int fd;         /* its description of the file */
+};
+
+struct lock_message { /* as the kernel sends it */
+	struct fuse_in_header header;
+	struct fuse_lk_in lock;
 };
 
 enum lock_kind { LOCK_KIND_RANGE, LOCK_KIND_FLOCK };
@@ -44,7 +50,8 @@ struct lock_wait {
 	TAILQ_ENTRY(lock_wait) link;
 	fuse_req_t req;
 	struct lock_request what;
-	bool armed; /* libfuse will tell of interrupts */
+	struct lock_message message; /* which it came in */
+	bool armed;                  /* libfuse will tell of interrupts */
 	bool interrupted;
 };
 
@@ -59,24 +66,30 @@ static struct lock_owner *find_owner(struct node *n, uint64_t owner)
 	return o;
 }
 
-static int make_owner(struct node *n, uint64_t owner, struct lock_owner **out)
+/* With the descriptor, which it takes; NULL: no memory. */
+static struct lock_owner *add_owner(struct node *n, uint64_t owner, int fd)
 {
-	struct lock_owner *o = malloc(sizeof(*o));
+	struct lock_owner *o = calloc(1, sizeof(*o));
 
-	if (o == NULL)
-		return -ENOLCK;
-	o->owner = owner;
-	o->fd = fd_reopen(n->fd, n->writable ? O_RDWR : O_RDONLY);
-	if (o->fd < 0) {
-		int err = o->fd;
-
-		free(o);
-		return err;
+	if (o == NULL) {
+		close(fd);
+		return NULL;
 	}
+	o->owner = owner;
+	o->fd = fd;
 	o->next = n->owners;
 	n->owners = o;
-	*out = o;
-	return 0;
+	return o;
+}
+
+static int make_owner(struct node *n, uint64_t owner, struct lock_owner **out)
+{
+	int fd = fd_reopen(n->fd, n->writable ? O_RDWR : O_RDONLY);
+
+	if (fd < 0)
+		return fd;
+	*out = add_owner(n, owner, fd);
+	return *out == NULL ? -ENOLCK : 0;
 }
 
 /* Drop those for which `by(o, value)`: true if there was one. */
@@ -239,6 +252,7 @@ static void wait_for(fuse_req_t req, struct lock_waits *w, const struct lock_req
 	}
 	p->req = req;
 	p->what = *r;
+	memcpy(&p->message, loop_request(), sizeof(p->message));
 	pthread_mutex_lock(&w->lock);
 	TAILQ_INSERT_TAIL(&w->list, p, link);
 	pthread_mutex_unlock(&w->lock);
@@ -295,10 +309,19 @@ static void *serve_waits(void *arg)
 	return NULL;
 }
 
+static int start_thread(struct lock_waits *w)
+{
+	int err;
+
+	w->retry = w->stop = false;
+	err = pthread_create(&w->thread, NULL, serve_waits, w);
+	w->started = err == 0;
+	return -err;
+}
+
 int locks_start(struct lock_waits *w)
 {
 	pthread_condattr_t attr;
-	int err;
 
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_condattr_init(&attr);
@@ -306,10 +329,17 @@ int locks_start(struct lock_waits *w)
 	pthread_cond_init(&w->changed, &attr);
 	pthread_condattr_destroy(&attr);
 	TAILQ_INIT(&w->list);
-	w->retry = w->stop = false;
-	err = pthread_create(&w->thread, NULL, serve_waits, w);
-	w->started = err == 0;
-	return -err;
+	return start_thread(w);
+}
+
+static void stop_thread(struct lock_waits *w)
+{
+	pthread_mutex_lock(&w->lock);
+	w->stop = true;
+	pthread_cond_signal(&w->changed);
+	pthread_mutex_unlock(&w->lock);
+	pthread_join(w->thread, NULL);
+	w->started = false;
 }
 
 void locks_stop(struct lock_waits *w)
@@ -318,17 +348,97 @@ void locks_stop(struct lock_waits *w)
 
 	if (!w->started)
 		return;
-	pthread_mutex_lock(&w->lock);
-	w->stop = true;
-	pthread_cond_signal(&w->changed);
-	pthread_mutex_unlock(&w->lock);
-	pthread_join(w->thread, NULL);
-	w->started = false;
+	stop_thread(w);
 	while ((p = TAILQ_FIRST(&w->list)) != NULL) {
 		TAILQ_REMOVE(&w->list, p, link);
 		fuse_reply_err(p->req, ENOLCK);
 		free(p);
 	}
+}
+
+/* --- handing over ------------------------------------------------------------- */
+
+void locks_pause(struct lock_waits *w)
+{
+	stop_thread(w);
+	/* The next daemon would not know who was interrupted. */
+	pthread_mutex_lock(&w->lock);
+	try_all(w);
+	pthread_mutex_unlock(&w->lock);
+}
+
+int locks_resume(struct lock_waits *w)
+{
+	return start_thread(w);
+}
+
+static bool is_any(const struct lock_owner *o, uint64_t value)
+{
+	(void)o;
+	(void)value;
+	return true;
+}
+
+void locks_drop_all(struct node *n)
+{
+	drop_owners(n, 0, is_any);
+}
+
+void locks_save_owners(const struct node *n, struct state *s)
+{
+	const struct lock_owner *o;
+
+	for (o = n->owners; o != NULL; o = o->next) {
+		state_put(s, 1);
+		state_put(s, o->owner);
+		state_put(s, o->fh);
+		state_put(s, o->pid);
+		state_put_fd(s, o->fd);
+	}
+	state_put(s, 0);
+}
+
+void locks_load_owners(struct node *n, struct state *s)
+{
+	uint64_t owner, fh;
+	struct lock_owner *o;
+	pid_t pid;
+	int fd;
+
+	while (state_get(s) != 0) {
+		owner = state_get(s);
+		fh = state_get(s);
+		pid = state_get(s);
+		fd = state_get_fd(s);
+		o = fd < 0 ? NULL : add_owner(n, owner, fd);
+		if (o == NULL) {
+			s->failed = true;
+			return;
+		}
+		o->fh = fh;
+		o->pid = pid;
+	}
+}
+
+void locks_save_waits(const struct lock_waits *w, struct state *s)
+{
+	const struct lock_wait *p;
+
+	TAILQ_FOREACH(p, &w->list, link)
+	state_put_bytes(s, &p->message, sizeof(p->message));
+	state_put_bytes(s, NULL, 0);
+}
+
+void locks_load_waits(struct fuse_session *session, struct state *s)
+{
+	const void *message;
+	size_t len;
+
+	do {
+		message = state_get_bytes(s, sizeof(struct lock_message), &len);
+		if (message != NULL && len == sizeof(struct lock_message))
+			loop_serve(session, message, len);
+	} while (len > 0);
 }
 
 /* --- what the kernel asks for ----------------------------------------------- */

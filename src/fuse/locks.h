@@ -24,6 +24,7 @@
 #define LOCK_RETRY_MS 25
 
 struct node;
+struct state;
 struct lock_wait;
 
 struct lock_waits {
@@ -38,6 +39,19 @@ struct lock_waits {
 
 int locks_start(struct lock_waits *w);
 void locks_stop(struct lock_waits *w);
+
+/* Handing over (handover.h), while there are no requests: stop trying, so that what waits
+ * stays as it is; and go on, 0 or -errno. */
+void locks_pause(struct lock_waits *w);
+int locks_resume(struct lock_waits *w);
+/* Who has locks on the node's file, with the descriptions that have them. */
+void locks_save_owners(const struct node *n, struct state *s);
+void locks_load_owners(struct node *n, struct state *s);
+/* The table of nodes is given up. */
+void locks_drop_all(struct node *n);
+/* Who waits, as the requests that the kernel sent, which are then served again. */
+void locks_save_waits(const struct lock_waits *w, struct state *s);
+void locks_load_waits(struct fuse_session *session, struct state *s);
 
 /* FLUSH: the process closes a descriptor of the file, which gives up all of its
  * POSIX locks on it. */

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -22,7 +23,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/fmfs_ioctl.h"
@@ -33,6 +33,7 @@
 #include "fuse/ops.h"
 #include "fuse/options.h"
 #include "fuse/rename.h"
+#include "fuse/service.h"
 
 #define EXIT_USAGE 2
 #define READY "r"      /* what the child says */
@@ -42,13 +43,20 @@
 
 struct mounting {
 	struct mount_options opt;
-	char mountpoint[PATH_MAX]; /* absolute */
 	bool takes_place;          /* of a mount whose daemon has died */
 	int ready_fd;              /* to the parent; -1: in the foreground */
+	/* To be executed when another daemon is to take our place. */
+	char program[PATH_MAX];
+	char **argv;
+	/* From another daemon, whose mount this is; or NULL. */
+	struct state *taken;
+	int fuse_fd;   /* the device, until the session has it; else -1 */
+	bool complete; /* its catalog is */
+	bool took;     /* all of it: we serve */
 	struct fmfs f;
 	/* Signals. */
 	sigset_t signals;
-	pthread_t main_thread, signal_thread;
+	pthread_t signal_thread;
 	atomic_bool loop_left;
 };
 
@@ -92,19 +100,35 @@ static void want(struct fuse_conn_info *conn, uint64_t flag)
 	fuse_set_feature_flag(conn, flag); /* if it is to be had */
 }
 
+/* The kernel has had its answer, from another daemon. */
+static void init_as_before(struct fmfs *f, struct fuse_conn_info *conn)
+{
+	fuse_unset_feature_flag(conn, conn->want_ext & ~f->terms.want);
+	conn->max_write = f->terms.max_write;
+	if (!fuse_set_feature_flag(conn, f->terms.want))
+		fuse_session_exit(f->session);
+}
+
 static void init(void *data, struct fuse_conn_info *conn)
 {
 	struct fmfs *f = data;
 	struct mounting *m =
 		(struct mounting *)((char *)f - offsetof(struct mounting, f));
 
+	f->passthrough.mountpoint = f->mountpoint;
+	if (m->taken != NULL) {
+		init_as_before(f, conn);
+		return;
+	}
 	want(conn, FUSE_CAP_HANDLE_KILLPRIV_V2);
 	want(conn, FUSE_CAP_PARALLEL_DIROPS);
 	want(conn, FUSE_CAP_SPLICE_WRITE);
 	want(conn, FUSE_CAP_SPLICE_MOVE);
-	f->passthrough.mountpoint = m->mountpoint;
 	passthrough_init(&f->passthrough, &f->store, m->opt.no_passthrough, conn);
-	log_info("%s: mounted at %s", f->store.path, m->mountpoint);
+	f->terms.want = conn->want_ext;
+	f->terms.max_write = conn->max_write;
+	log_info("%s: mounted at %s", f->store.path, f->mountpoint);
+	service_ready();
 	if (m->ready_fd < 0)
 		return;
 	become_daemon();
@@ -175,27 +199,18 @@ static void do_nothing(int sig)
 	(void)sig;
 }
 
-/*
- * Ends the session on a signal.  libfuse's loop looks at the end only when its
- * sem_wait() is interrupted, which can fall between its look and its wait: so
- * it is interrupted until it has left.
- */
 static void *wait_for_signal(void *arg)
 {
-	const struct timespec pause = { .tv_nsec = 10000000 };
 	struct mounting *m = arg;
 	int sig;
 
-	if (sigwait(&m->signals, &sig) != 0)
-		return NULL;
+	while (sigwait(&m->signals, &sig) == 0 && sig == SIGHUP)
+		handover_give(&m->f, m->program, m->argv);
 	if (!atomic_load(&m->loop_left))
-		log_info("%s: unmounting: %s", m->mountpoint, strsignal(sig));
+		log_info("%s: unmounting: %s", m->f.mountpoint, strsignal(sig));
 	notify_stop(&m->f.notifier);
 	fuse_session_exit(m->f.session);
-	while (!atomic_load(&m->loop_left)) {
-		pthread_kill(m->main_thread, SIGUSR1);
-		nanosleep(&pause, NULL);
-	}
+	loop_end(&m->f.loop);
 	return NULL;
 }
 
@@ -216,22 +231,14 @@ static void block_signals(struct mounting *m)
 
 static int serve(struct mounting *m)
 {
-	struct fuse_loop_config *config = fuse_loop_cfg_create();
-	int rc;
+	int rc = -pthread_create(&m->signal_thread, NULL, wait_for_signal, m);
 
-	if (config == NULL)
-		return -ENOMEM;
-	m->main_thread = pthread_self();
-	rc = -pthread_create(&m->signal_thread, NULL, wait_for_signal, m);
-	if (rc == 0) {
-		fuse_loop_cfg_set_clone_fd(config, 1);
-		fuse_loop_cfg_set_max_threads(config, m->opt.max_threads);
-		rc = fuse_session_loop_mt(m->f.session, config);
-		atomic_store(&m->loop_left, true);
-		pthread_kill(m->signal_thread, SIGTERM); /* if it still waits */
-		pthread_join(m->signal_thread, NULL);
-	}
-	fuse_loop_cfg_destroy(config);
+	if (rc < 0)
+		return rc;
+	rc = loop_run(&m->f.loop, m->f.session);
+	atomic_store(&m->loop_left, true);
+	pthread_kill(m->signal_thread, SIGTERM); /* if it still waits */
+	pthread_join(m->signal_thread, NULL);
 	return rc;
 }
 
@@ -251,10 +258,10 @@ static int check_places(const struct mounting *m)
 {
 	const char *store = m->f.store.path;
 
-	if (!is_within(m->mountpoint, store) && !is_within(store, m->mountpoint))
+	if (!is_within(m->f.mountpoint, store) && !is_within(store, m->f.mountpoint))
 		return 0;
 	log_error("%s, %s: neither of store and mount point may lie within the other",
-		  store, m->mountpoint);
+		  store, m->f.mountpoint);
 	return -EINVAL;
 }
 
@@ -268,6 +275,68 @@ static void raise_limits(void)
 	}
 }
 
+static int start_session(struct mounting *m)
+{
+	struct fmfs *f = &m->f;
+	ssize_t n;
+
+	if (fuse_session_mount(f->session, f->mountpoint) != 0) {
+		log_error(
+			"%s: cannot mount%s", f->mountpoint,
+			geteuid() == 0
+				? ""
+				: " (users other than root need fusermount3, of the package fuse3)");
+		return -EIO;
+	}
+	n = loop_negotiate(f->session, f->terms.init, sizeof(f->terms.init));
+	if (n < 0)
+		return n;
+	f->terms.init_len = n;
+	return fuse_session_exited(f->session) ? -EPROTO : 0;
+}
+
+/* On the device that another daemon had, with what it had negotiated. */
+static int go_on_with_session(struct mounting *m)
+{
+	struct fmfs *f = &m->f;
+	char device[32];
+	int rc;
+
+	snprintf(device, sizeof(device), "/dev/fd/%d", m->fuse_fd);
+	if (fuse_session_mount(f->session, device) != 0)
+		return -EIO;
+	m->fuse_fd = -1; /* the session's */
+	loop_serve(f->session, f->terms.init, f->terms.init_len);
+	if (fuse_session_exited(f->session)) {
+		log_error("%s: cannot do what the daemon before has agreed on with the "
+			  "kernel",
+			  f->mountpoint);
+		return -EPROTO;
+	}
+	rc = handover_load_requests(f, m->taken);
+	if (rc < 0)
+		return rc;
+	m->took = true;
+	handover_done(m->taken);
+	log_info("%s: taken over", f->mountpoint);
+	service_ready();
+	return 0;
+}
+
+/*
+ * Lazily, if it is in use: those who use it get ENOTCONN, but for the mappings of
+ * passthrough, which live on.  libfuse does not know where a mount is that was taken over;
+ * and if that has been unmounted already, something else may be there by now.
+ */
+static void unmount(struct mounting *m)
+{
+	struct pollfd p = { .fd = fuse_session_fd(m->f.session) };
+
+	if (m->taken != NULL && poll(&p, 1, 0) == 0)
+		mount_detach(m->f.mountpoint, true);
+	fuse_session_unmount(m->f.session);
+}
+
 static int mount_and_serve(struct mounting *m)
 {
 	int rc;
@@ -275,22 +344,32 @@ static int mount_and_serve(struct mounting *m)
 	rc = make_session(m);
 	if (rc < 0)
 		return rc;
-	if (fuse_session_mount(m->f.session, m->mountpoint) != 0) {
-		log_error(
-			"%s: cannot mount%s", m->mountpoint,
-			geteuid() == 0
-				? ""
-				: " (users other than root need fusermount3, of the package fuse3)");
-		return -EIO;
-	}
-	rc = serve(m);
+	rc = m->taken != NULL ? go_on_with_session(m) : start_session(m);
+	if (rc == 0)
+		rc = serve(m);
 	if (rc != 0)
-		log_error("%s: the session ended: %s", m->mountpoint,
+		log_error("%s: the session ended: %s", m->f.mountpoint,
 			  strerror(abs(rc)));
 	locks_stop(&m->f.locks); /* while those who wait can be told */
-	/* Lazily, if it is in use: those who use it get ENOTCONN, but for the
-	 * mappings of passthrough, which live on. */
-	fuse_session_unmount(m->f.session);
+	unmount(m);
+	return rc;
+}
+
+static int open_tables(struct mounting *m)
+{
+	struct fmfs *f = &m->f;
+	int rc = node_table_init(&f->nodes, &f->store);
+
+	if (rc == 0 && m->taken != NULL)
+		rc = handover_load_tables(f, m->taken);
+	if (rc == 0)
+		rc = locks_start(&f->locks);
+	if (rc == 0)
+		rc = notify_start(&f->notifier);
+	if (rc == 0)
+		rc = defrag_start(&f->defrag, m->opt.max_stall * INT64_C(1000000));
+	if (rc == 0)
+		rc = index_open(f, m->complete, &f->index);
 	return rc;
 }
 
@@ -300,7 +379,6 @@ static int run_fs(struct mounting *m)
 	struct fmfs *f = &m->f;
 	int rc;
 
-	f->readonly = m->opt.readonly || f->store.readonly;
 	f->atomic = m->opt.atomic;
 	f->may_chown = geteuid() == 0;
 	f->attr_timeout = m->opt.attr_timeout;
@@ -308,18 +386,15 @@ static int run_fs(struct mounting *m)
 	rc = check_places(m);
 	if (rc < 0)
 		return rc;
+	loop_init(&f->loop, m->opt.max_threads);
+	pthread_mutex_init(&f->replacing.lock, NULL);
+	dirs_init(&f->dirs);
 	rename_recover(&f->store);
-	rc = node_table_init(&f->nodes, &f->store);
-	if (rc == 0)
-		rc = locks_start(&f->locks);
-	if (rc == 0)
-		rc = notify_start(&f->notifier);
-	if (rc == 0)
-		rc = defrag_start(&f->defrag, m->opt.max_stall * INT64_C(1000000));
-	if (rc == 0)
-		rc = index_open(f, &f->index);
+	rc = open_tables(m);
 	if (rc == 0) {
 		rc = m->opt.fake ? 0 : mount_and_serve(m);
+		locks_stop(&f->locks); /* while there is a session */
+		notify_stop(&f->notifier);
 		index_close(f->index);
 		if (f->session != NULL)
 			fuse_session_destroy(f->session);
@@ -327,7 +402,20 @@ static int run_fs(struct mounting *m)
 	locks_stop(&f->locks);
 	notify_stop(&f->notifier);
 	defrag_stop(&f->defrag);
+	dirs_destroy(&f->dirs);
 	node_table_destroy(&f->nodes);
+	return rc;
+}
+
+static int open_fs(struct mounting *m)
+{
+	struct fmfs *f = &m->f;
+	int rc;
+
+	if (m->taken != NULL)
+		return handover_load_mount(f, m->taken, &m->fuse_fd, &m->complete);
+	rc = store_open(&f->store, m->opt.store, m->takes_place ? DYING_MS : 0);
+	f->readonly = m->opt.readonly || f->store.readonly;
 	return rc;
 }
 
@@ -342,7 +430,7 @@ static int run_daemon(struct mounting *m)
 		log_error("/proc is not mounted, and fmfs needs it");
 		return EXIT_FAILURE;
 	}
-	rc = store_open(&m->f.store, m->opt.store, m->takes_place ? DYING_MS : 0);
+	rc = open_fs(m);
 	if (rc < 0)
 		return EXIT_FAILURE;
 	rc = run_fs(m);
@@ -398,7 +486,7 @@ static int wait_until_ready(const struct mounting *m, pid_t child, int fd)
 		n = read(fd, &c, 1);
 	} while (n < 0 && errno == EINTR);
 	if (n == 1)
-		return ask_mount(m->mountpoint, c == *READY);
+		return ask_mount(m->f.mountpoint, c == *READY);
 	if (waitpid(child, &status, 0) < 0)
 		return EXIT_FAILURE;
 	if (WIFSIGNALED(status))
@@ -452,12 +540,12 @@ static int take_place(struct mounting *m)
 	char store[PATH_MAX];
 	int rc = -ENOTCONN;
 
-	if (point != NULL && strlen(point) < sizeof(m->mountpoint) &&
+	if (point != NULL && strlen(point) < sizeof(m->f.mountpoint) &&
 	    realpath(m->opt.store, store) != NULL && mount_find_point(point, &e) == 1 &&
 	    e.is_fmfs && strcmp(e.source, store) == 0)
 		rc = mount_detach(point, true);
 	if (rc == 0) {
-		strcpy(m->mountpoint, point);
+		strcpy(m->f.mountpoint, point);
 		m->takes_place = true;
 	} else {
 		log_error("%s: a mount is there whose daemon has died: "
@@ -474,10 +562,10 @@ static int find_mountpoint(struct mounting *m)
 	int err = 0;
 	int fd;
 
-	if (realpath(m->opt.mountpoint, m->mountpoint) == NULL)
+	if (realpath(m->opt.mountpoint, m->f.mountpoint) == NULL)
 		err = errno;
 	/* The attributes of a dead mount may still be in the kernel's cache. */
-	fd = err != 0 ? -1 : open(m->mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = err != 0 ? -1 : open(m->f.mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd >= 0)
 		close(fd);
 	else if (err == 0 && errno != EACCES)
@@ -492,14 +580,71 @@ static int find_mountpoint(struct mounting *m)
 
 static int run(struct mounting *m)
 {
-	log_init("fmfs mount", m->opt.debug                          ? LOG_LEVEL_DEBUG
-			       : m->opt.foreground || m->opt.verbose ? LOG_LEVEL_INFO
-								     : LOG_LEVEL_WARN);
 	if (find_mountpoint(m) != 0)
 		return EXIT_FAILURE;
 	if (m->opt.foreground || m->opt.fake)
 		return run_daemon(m);
 	return start_daemon(m);
+}
+
+/* What we were called with, for the program that is at our path by then. */
+static int remember_call(struct mounting *m, int argc, char **argv)
+{
+	ssize_t n = readlink("/proc/self/exe", m->program, sizeof(m->program) - 1);
+	bool helper = options_is_helper(argv[0]);
+	char **to = calloc(argc + 2, sizeof(*to));
+
+	if (to == NULL)
+		return -ENOMEM;
+	m->argv = to;
+	m->program[n < 0 ? 0 : n] = '\0';
+	*to++ = (char *)(helper ? "mount.fmfs" : "fmfs");
+	if (!helper)
+		*to++ = (char *)"mount";
+	memcpy(to, argv + 1, (argc - 1) * sizeof(*to));
+	return 0;
+}
+
+/* The mount that another daemon has left to us, if one has: true, and *status is what we
+ * end with. */
+static bool take_over(struct mounting *m, int *status)
+{
+	struct state state;
+
+	if (handover_take(&state) != 1)
+		return false;
+	m->taken = &state;
+	if (!m->opt.foreground)
+		become_daemon();
+	*status = run_daemon(m);
+	if (m->took)
+		return true;
+	log_warn("%s: the mount of the daemon before ends, and the store is mounted anew",
+		 m->f.mountpoint);
+	handover_done(&state);
+	if (m->fuse_fd >= 0)
+		close(m->fuse_fd);
+	m->taken = NULL;
+	m->complete = false;
+	memset(&m->f, 0, sizeof(m->f));
+	return false;
+}
+
+static int mount_or_take_over(struct mounting *m, int argc, char **argv)
+{
+	int status;
+
+	log_init("fmfs mount", m->opt.debug                          ? LOG_LEVEL_DEBUG
+			       : m->opt.foreground || m->opt.verbose ? LOG_LEVEL_INFO
+								     : LOG_LEVEL_WARN);
+	if (remember_call(m, argc, argv) < 0) {
+		log_error("no memory");
+		return EXIT_FAILURE;
+	}
+	if (!take_over(m, &status))
+		status = run(m);
+	free(m->argv);
+	return status;
 }
 
 int fmfs_mount_main(int argc, char **argv)
@@ -512,14 +657,18 @@ int fmfs_mount_main(int argc, char **argv)
 		return EXIT_FAILURE;
 	}
 	log_init("fmfs mount", LOG_LEVEL_WARN);
-	m->ready_fd = -1;
+	m->ready_fd = m->fuse_fd = -1;
 	if (options_parse(&m->opt, argc, argv) < 0) {
 		status = EXIT_USAGE;
 	} else if (m->opt.help) {
 		options_print_help();
 		status = EXIT_SUCCESS;
+	} else if (m->opt.takes != NULL) {
+		status = strtoul(m->opt.takes, NULL, 10) == HANDOVER_VERSION
+				 ? EXIT_SUCCESS
+				 : EXIT_FAILURE;
 	} else {
-		status = run(m);
+		status = mount_or_take_over(m, argc, argv);
 	}
 	options_free(&m->opt);
 	free(m);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "fuse/fuse_version.h"
+#include "fuse/locks.h"
 #include "fuse/node.h"
 
 /* --- table ----------------------------------------------------------- */
@@ -36,7 +37,7 @@ static struct node *find(struct node_table *t, uint64_t id)
 {
 	struct node *n = *bucket_of(t, id);
 
-	while (n != NULL && n->id != id)
+	while (n != NULL && (n->id != id || node_is_retired(n)))
 		n = n->next;
 	return n;
 }
@@ -176,6 +177,7 @@ void node_table_destroy(struct node_table *t)
 	for (size_t i = 0; t->bucket != NULL && i < t->nbuckets; i++)
 		for (n = t->bucket[i]; n != NULL; n = next) {
 			next = n->next;
+			locks_drop_all(n);
 			if (n->nopen > 0)
 				close(n->fd);
 			if (n->old_fd >= 0)
@@ -249,6 +251,20 @@ struct node *node_enter(struct node_table *t, struct node *parent, const char *n
 		n->nlookup++;
 	pthread_mutex_unlock(&t->lock);
 	return n;
+}
+
+struct node *node_restore(struct node_table *t, uint64_t id, ino_t ino, bool dir)
+{
+	struct stat st = { .st_ino = ino, .st_mode = dir ? S_IFDIR : S_IFREG };
+
+	return find(t, id) != NULL ? NULL : make(t, id, &st);
+}
+
+void node_restore_place(struct node *n, struct node *parent, char *name)
+{
+	n->name = name;
+	n->parent = parent;
+	parent->nref++;
 }
 
 /* Let go of the lock, and of the node if nobody uses it.  Closing a large file that has

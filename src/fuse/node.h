@@ -11,7 +11,8 @@
  * it, so that what is meant for the one is not done to the other.
  *
  * A node lives while the kernel has it (nlookup), or something here refers to
- * it (nref): a child, an index job.
+ * it (nref): a child, an index job.  When it is gone, and the kernel does not have it any
+ * more, it has no number: another may get that (node_is_retired()).
  */
 #ifndef FM_FUSE_NODE_H
 #define FM_FUSE_NODE_H
@@ -66,8 +67,18 @@ struct node_table {
 	const struct store *store;
 };
 
+static inline bool node_is_retired(const struct node *n)
+{
+	return n->gone && n->nlookup == 0 && n->old_fd < 0;
+}
+
 int node_table_init(struct node_table *t, const struct store *s);
 void node_table_destroy(struct node_table *t);
+
+/* As another daemon had it (handover.h): a node of this number, NULL if there is one or no
+ * memory; and its place, with the name, which it takes.  Before there are threads. */
+struct node *node_restore(struct node_table *t, uint64_t id, ino_t ino, bool dir);
+void node_restore_place(struct node *n, struct node *parent, char *name);
 
 /* NULL: the kernel named a number that it does not have. */
 struct node *node_find(struct node_table *t, uint64_t id);

@@ -254,7 +254,7 @@ static int take_options(struct mount_options *o, const char *text)
 	return rc;
 }
 
-static bool is_helper(const char *argv0)
+bool options_is_helper(const char *argv0)
 {
 	const char *slash = strrchr(argv0, '/');
 
@@ -296,6 +296,9 @@ static int take_flag(struct mount_options *o, int c, bool helper)
 	case 'n':
 	case 't':
 		return 0;
+	case 'T':
+		o->takes = optarg;
+		return 0;
 	case 'h':
 		o->help = true;
 		return 0;
@@ -308,9 +311,10 @@ int options_parse(struct mount_options *o, int argc, char **argv)
 {
 	static const struct option long_options[] = {
 		{ "help", no_argument, NULL, 'h' },
+		{ "takes", required_argument, NULL, 'T' },
 		{ NULL, 0, NULL, 0 },
 	};
-	bool helper = is_helper(argv[0]);
+	bool helper = options_is_helper(argv[0]);
 	int c, rc = 0;
 
 	*o = (struct mount_options){
@@ -323,7 +327,7 @@ int options_parse(struct mount_options *o, int argc, char **argv)
 	while (rc == 0 &&
 	       (c = getopt_long(argc, argv, "o:fdvsrwnt:h", long_options, NULL)) != -1)
 		rc = take_flag(o, c, helper);
-	if (rc < 0 || o->help)
+	if (rc < 0 || o->help || o->takes != NULL)
 		return rc;
 	if (argc - optind != 2)
 		return usage_error();

@@ -13,6 +13,7 @@ struct mount_options {
 	bool verbose;
 	bool fake; /* mount -f: do all but mount */
 	bool help;
+	const char *takes; /* is this version of a state taken over?  handover.h */
 	bool sloppy; /* mount -s: unknown options are no error */
 	bool readonly;
 	bool atomic;
@@ -23,6 +24,9 @@ struct mount_options {
 	unsigned int max_threads;
 	char *fuse; /* for libfuse and the kernel, with commas; allocated */
 };
+
+/* Is it as the helper of mount(8) that the program was called, by this name? */
+bool options_is_helper(const char *argv0);
 
 /* 0, or -EINVAL or -ENOMEM after a message. */
 int options_parse(struct mount_options *o, int argc, char **argv);

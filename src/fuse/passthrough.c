@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -15,6 +16,7 @@
 #include "common/log.h"
 #include "fuse/fmfs.h"
 #include "fuse/mountinfo.h"
+#include "fuse/state.h"
 
 /* The initial user namespace has a fixed inode number (PROC_USER_INIT_INO). */
 #define INIT_USERNS_INO 0xeffffffdu
@@ -97,6 +99,29 @@ void passthrough_init(struct passthrough *p, const struct store *s, bool refused
 		return;
 	conn->max_backing_stack_depth =
 		s->stacked ? FUSE_BACKING_STACKED_OVER : FUSE_BACKING_STACKED_UNDER;
+}
+
+void passthrough_save(const struct passthrough *p, struct state *s)
+{
+	state_put(s, p->wanted);
+	state_put(s, p->decided);
+	state_put(s, p->on);
+	state_put(s, p->slow);
+	state_put_text(s, p->why_not);
+}
+
+void passthrough_load(struct passthrough *p, struct state *s)
+{
+	char *why_not;
+
+	pthread_mutex_init(&p->lock, NULL);
+	p->wanted = state_get(s);
+	p->decided = state_get(s);
+	p->on = state_get(s);
+	p->slow = state_get(s);
+	why_not = state_get_text(s);
+	snprintf(p->why_not, sizeof(p->why_not), "%s", why_not == NULL ? "" : why_not);
+	free(why_not);
 }
 
 /* With the file that is in every store, full or not; with p->lock held. */

@@ -15,6 +15,7 @@
 #include "fuse/fuse_version.h"
 
 struct node;
+struct state;
 struct store;
 
 struct passthrough {
@@ -30,6 +31,10 @@ struct passthrough {
 /* While the session is negotiated. */
 void passthrough_init(struct passthrough *p, const struct store *s, bool refused,
 		      struct fuse_conn_info *conn);
+
+/* Handing over (handover.h): instead of passthrough_init() in the next daemon. */
+void passthrough_save(const struct passthrough *p, struct state *s);
+void passthrough_load(struct passthrough *p, struct state *s);
 
 /* Is it on?  The first call tries. */
 bool passthrough_on(fuse_req_t req);

@@ -203,10 +203,21 @@ static int lock_store(const struct store *s, unsigned int wait_ms)
 	return 0;
 }
 
-static int take_lock(struct store *s, unsigned int wait_ms)
+/* For messages only, and a full store is to be mounted as well. */
+static void write_pid(const struct store *s)
 {
 	char pid[32];
-	int len, rc;
+	int len = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+
+	if (!s->readonly &&
+	    (ftruncate(s->lock_fd, 0) < 0 || pwrite(s->lock_fd, pid, len, 0) != len))
+		log_warn("%s: " STORE_LOCK ": cannot write our pid to it: %s", s->path,
+			 strerror(errno));
+}
+
+static int take_lock(struct store *s, unsigned int wait_ms)
+{
+	int rc;
 
 	s->lock_fd = openat(s->dirfd, STORE_LOCK,
 			    s->readonly ? O_RDONLY | O_CLOEXEC | O_NOFOLLOW
@@ -225,13 +236,7 @@ static int take_lock(struct store *s, unsigned int wait_ms)
 		close_fd(&s->lock_fd); /* not ours to write to */
 		return -EBUSY;
 	}
-	if (s->readonly)
-		return 0;
-	len = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
-	/* For messages only, and a full store is to be mounted as well. */
-	if (ftruncate(s->lock_fd, 0) < 0 || pwrite(s->lock_fd, pid, len, 0) != len)
-		log_warn("%s: " STORE_LOCK ": cannot write our pid to it: %s", s->path,
-			 strerror(errno));
+	write_pid(s);
 	return 0;
 }
 
@@ -263,8 +268,12 @@ int store_tmp_file(struct store *s, char name[STORE_TMP_NAME_LEN])
 
 	if (s->readonly)
 		return -EROFS;
-	snprintf(name, STORE_TMP_NAME_LEN, "%u", atomic_fetch_add(&seq, 1));
-	fd = openat(s->tmp_fd, name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+	/* The daemon before us may have left some that are in use. */
+	do {
+		snprintf(name, STORE_TMP_NAME_LEN, "%u", atomic_fetch_add(&seq, 1));
+		fd = openat(s->tmp_fd, name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC,
+			    0600);
+	} while (fd < 0 && errno == EEXIST);
 	return fd < 0 ? -errno : fd;
 }
 
@@ -352,10 +361,19 @@ static bool is_stacked(int fd)
 	       st.f_type == ECRYPTFS_SUPER_MAGIC || st.f_type == FUSE_SUPER_MAGIC;
 }
 
-static int open_dir(struct store *s, const char *path)
+static int look_at_fs(struct store *s)
 {
 	struct statvfs fs;
 
+	if (fstatvfs(s->dirfd, &fs) < 0)
+		return fail(-errno, s, "cannot look at the store");
+	if (fs.f_flag & ST_RDONLY)
+		s->readonly = true;
+	return 0;
+}
+
+static int open_dir(struct store *s, const char *path)
+{
 	if (!s->readonly && mkdir(path, 0700) < 0 && errno != EEXIST &&
 	    errno != EROFS) {
 		log_error("%s: cannot make the store: %s", path, strerror(errno));
@@ -368,69 +386,79 @@ static int open_dir(struct store *s, const char *path)
 	s->dirfd = open(s->path, DIR_FLAGS);
 	if (s->dirfd < 0)
 		return fail(-errno, s, "cannot open the store");
-	if (fstatvfs(s->dirfd, &fs) < 0)
-		return fail(-errno, s, "cannot look at the store");
-	if (fs.f_flag & ST_RDONLY)
-		s->readonly = true;
-	return 0;
+	return look_at_fs(s);
 }
 
-static int open_parts(struct store *s, unsigned int wait_ms)
+static void warn_of_mode(const struct store *s)
 {
 	struct stat st;
-	int rc;
 
-	rc = read_mark(s);
-	if (rc == -ENOENT)
-		rc = make_store(s);
-	if (rc < 0)
-		return rc;
-	rc = take_lock(s, wait_ms);
-	if (rc < 0)
-		return rc;
-	rc = open_folder(s, STORE_POOLS, 0755, &s->pools_fd);
-	if (rc < 0)
-		return rc;
 	if (fstat(s->dirfd, &st) == 0 && (st.st_mode & 077) != 0)
 		log_warn("%s: the store is open to other users (mode %04o), who can go "
 			 "around the permissions of the mount",
 			 s->path, st.st_mode & 07777);
+}
+
+/* With the lock. */
+static int open_parts(struct store *s)
+{
+	struct stat st;
+	int rc;
+
+	rc = open_folder(s, STORE_POOLS, 0755, &s->pools_fd);
+	if (rc < 0)
+		return rc;
 	if (fstat(s->pools_fd, &st) < 0)
 		return fail(-errno, s, STORE_POOLS);
 	s->dev = st.st_dev;
+	s->stacked = is_stacked(s->pools_fd);
 	if (s->readonly)
 		return 0;
 	/* New pools have it from the folder. */
 	nocow_set(s->pools_fd, true);
 	rc = open_folder(s, STORE_TMP, 0700, &s->tmp_fd);
 	if (rc == 0)
-		rc = empty_tmp(s);
-	if (rc == 0)
 		s->reflink = probe_reflink(s);
 	return rc;
 }
+
+static int open_all(struct store *s, const char *path, unsigned int wait_ms)
+{
+	int rc = open_dir(s, path);
+
+	if (rc < 0)
+		return rc;
+	rc = read_mark(s);
+	if (rc == -ENOENT)
+		rc = make_store(s);
+	if (rc == 0)
+		rc = take_lock(s, wait_ms);
+	if (rc == 0)
+		rc = open_parts(s);
+	if (rc < 0)
+		return rc;
+	warn_of_mode(s);
+	return s->readonly ? 0 : empty_tmp(s);
+}
+
+static const struct store closed = {
+	.dirfd = -1,
+	.pools_fd = -1,
+	.tmp_fd = -1,
+	.lock_fd = -1,
+};
 
 static int open_store(struct store *s, const char *path, bool readonly,
 		      unsigned int wait_ms)
 {
 	int rc;
 
-	*s = (struct store){
-		.readonly = readonly,
-		.dirfd = -1,
-		.pools_fd = -1,
-		.tmp_fd = -1,
-		.lock_fd = -1,
-	};
-	rc = open_dir(s, path);
-	if (rc == 0)
-		rc = open_parts(s, wait_ms);
-	if (rc < 0) {
+	*s = closed;
+	s->readonly = readonly;
+	rc = open_all(s, path, wait_ms);
+	if (rc < 0)
 		store_close(s);
-		return rc;
-	}
-	s->stacked = is_stacked(s->pools_fd);
-	return 0;
+	return rc;
 }
 
 int store_open(struct store *s, const char *path, unsigned int wait_ms)
@@ -441,6 +469,27 @@ int store_open(struct store *s, const char *path, unsigned int wait_ms)
 int store_open_readonly(struct store *s, const char *path)
 {
 	return open_store(s, path, true, 0);
+}
+
+int store_take(struct store *s, const char *path, int dirfd, int lock_fd)
+{
+	int rc;
+
+	*s = closed;
+	s->dirfd = dirfd;
+	s->lock_fd = lock_fd;
+	if (snprintf(s->path, sizeof(s->path), "%s", path) >= (int)sizeof(s->path))
+		rc = -ENAMETOOLONG;
+	else
+		rc = look_at_fs(s);
+	if (rc == 0)
+		rc = open_parts(s);
+	if (rc < 0) {
+		store_close(s);
+		return rc;
+	}
+	write_pid(s);
+	return 0;
 }
 
 void store_close(struct store *s)

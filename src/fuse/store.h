@@ -41,6 +41,11 @@ int store_open(struct store *s, const char *path, unsigned int wait_ms);
  * is mounted read-only, it cannot be mounted otherwise meanwhile.
  */
 int store_open_readonly(struct store *s, const char *path);
+/*
+ * Go on with one that another daemon of the same mount has opened: with the descriptors
+ * that it had of the folder and the lock, which are taken, as is what is in tmp/.
+ */
+int store_take(struct store *s, const char *path, int dirfd, int lock_fd);
 void store_close(struct store *s);
 
 /* Whether the path is a store's. */

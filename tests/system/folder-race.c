@@ -10,6 +10,8 @@
  *                                made, looked at, opened, changed, linked, renamed and
  *                                removed, N times
  *   folder-race fill FOLDER N    in a folder that is renamed after each, N files are made
+ *   folder-race reuse FOLDER N   in four folders at once, N files are made, looked at and
+ *                                removed, so that others get their inode numbers at once
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -102,6 +104,35 @@ static void fill(int n)
 	}
 }
 
+static void *make_and_remove(void *arg)
+{
+	struct stat st;
+	int *n = arg, fd;
+	char path[64];
+
+	snprintf(path, sizeof(path), "%p", arg);
+	want(mkdirat(top, path, 0700) == 0, "mkdir");
+	snprintf(path, sizeof(path), "%p/file", arg);
+	for (; *n > 0; --*n) {
+		fd = openat(top, path, O_RDWR | O_CREAT | O_EXCL, 0600);
+		want(fd >= 0 && close(fd) == 0, "create");
+		want(fstatat(top, path, &st, 0) == 0, "stat");
+		want(unlinkat(top, path, 0) == 0, "unlink");
+	}
+	return NULL;
+}
+
+static void reuse(int n)
+{
+	int left[4] = { n, n, n, n };
+	pthread_t thread[4];
+
+	for (int i = 0; i < 4; i++)
+		pthread_create(&thread[i], NULL, make_and_remove, &left[i]);
+	for (int i = 0; i < 4; i++)
+		pthread_join(thread[i], NULL);
+}
+
 int main(int argc, char **argv)
 {
 	int n = argc == 4 ? atoi(argv[3]) : 0;
@@ -115,6 +146,8 @@ int main(int argc, char **argv)
 		while_moving("g", "h", "g/d", n, call_all);
 	else if (strcmp(argv[1], "fill") == 0)
 		fill(n);
+	else if (strcmp(argv[1], "reuse") == 0)
+		reuse(n);
 	else
 		return 2;
 	return nfailed > 0;

@@ -17,6 +17,7 @@ archive()
 unpack()
 {
 	mkdir -p "$dir/corpus-$1"
+	[ -e "$(archive "$1")" ] || return 0 # a new target
 	gzip -dc "$(archive "$1")" | tar -xf - -C "$dir/corpus-$1"
 }
 
@@ -42,3 +43,4 @@ pack()
 # Calls are a few bytes each, damage and what follows not much more.
 "$1" calls 1500
 "$1" pool 500
+[ ! -x "$dir/fuzz-stream" ] || "$1" stream 700

@@ -251,7 +251,7 @@ static void put_zero(size_t len)
 
 	memset(said.bytes + said_len, 0, len);
 	said_len += len;
-	put_record(&record, NULL, 0);
+	put_record(&record, "", 0);
 }
 
 static void put_same(size_t len, bool incremental)
@@ -266,7 +266,7 @@ static void put_same(size_t len, bool incremental)
 		memcpy(said.bytes + said_len, now[BASE].bytes + said_len,
 		       said_len + len < now[BASE].len ? len : now[BASE].len - said_len);
 	said_len += len;
-	put_record(&record, NULL, 0);
+	put_record(&record, "", 0);
 }
 
 static void put_end(bool incremental, uint32_t wrong, uint32_t base_wrong)
@@ -295,10 +295,10 @@ static void put_any(struct input *in)
 		.payload_len = take64(in) >> take8(in) % 64,
 		.reserved = take8(in) == 0 ? take16(in) : 0,
 	};
-	size_t len = take8(in) % 64;
+	uint8_t how = take8(in);
+	size_t len = how % 64 < in->left ? how % 64 : in->left;
 
-	len = len < in->left ? len : in->left;
-	if (take8(in) % 4 != 0)
+	if (how < 192)
 		record.payload_len = len;
 	put_record(&record, in->at, len);
 	in->at += len;

@@ -108,6 +108,8 @@ static int collect_root(const struct pool_root *root, void *arg)
 {
 	struct root_list *l = arg;
 
+	if (l->n == CATALOG_NROOTS_MAX)
+		return -EFBIG;
 	if (l->n == l->size) {
 		size_t size = l->size == 0 ? 16 : l->size * 2;
 		struct pool_root *p = reallocarray(l->root, size, sizeof(*p));
@@ -202,7 +204,9 @@ static int find_roots(struct index *x, int fd, struct catalog_pool *pool,
 	if (rc == -EBUSY && is_known(x, pool))
 		return 1;
 	roots->n = 0;
-	pool->stamp_ns = 0;
+	pool->why = rc == -EFBIG ? "too much to be in the catalog" : strerror(-rc);
+	if (rc != -EFBIG)
+		pool->stamp_ns = 0;
 	return 0;
 }
 
@@ -1001,22 +1005,24 @@ int index_each_root(struct index *x, struct node *n, const char *after,
 	return rc;
 }
 
-static int note_damage(const struct catalog_pool *pool, void *arg)
+static int judge_roots(const struct catalog_pool *pool, void *arg)
 {
-	*(bool *)arg = pool->kind == CATALOG_DAMAGED;
+	*(int *)arg = pool->kind == CATALOG_DAMAGED ? -EUCLEAN :
+		      catalog_lacks_roots(pool)     ? -EFBIG :
+						      0;
 	return 0;
 }
 
-bool index_is_damaged(struct index *x, struct node *n)
+int index_has_roots(struct index *x, struct node *n)
 {
 	char path[NODE_PATH_LEN];
-	bool damaged = false;
+	int rc = 0;
 
 	if (node_path(&x->f->nodes, n, path) < 0)
-		return false;
+		return 0;
 	pthread_mutex_lock(&x->work);
 	if (x->catalog != NULL)
-		catalog_get(x->catalog, path, note_damage, &damaged);
+		catalog_get(x->catalog, path, judge_roots, &rc);
 	pthread_mutex_unlock(&x->work);
-	return damaged;
+	return rc;
 }

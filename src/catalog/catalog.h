@@ -37,7 +37,8 @@ enum catalog_kind {		/* stored; never renumber */
 struct catalog_pool {
 	const char *name;	/* path below the mount, "folder/pool" or "pool@tag" */
 	enum catalog_kind kind;
-	const char *why;	/* CATALOG_DAMAGED: the damage; else NULL */
+	const char *why;	/* CATALOG_DAMAGED: the damage; of another pool: why its
+				 * roots are not here; NULL: they are */
 	uint8_t uuid[16];	/* zero unless a pool */
 	uint64_t ino;		/* of the store file */
 	uint64_t created_ns;	/* nanoseconds since 1970 UTC; 0 if not known */
@@ -45,6 +46,15 @@ struct catalog_pool {
 	uint64_t nroots;	/* filled by the catalog; ignored in _put */
 	const char *parent;	/* snapshots: name of the pool it was taken of */
 };
+
+/* So many roots of a pool are kept at most, by whoever fills the catalog: putting more
+ * takes seconds, for which all wait. */
+#define CATALOG_NROOTS_MAX 20000u
+
+static inline bool catalog_lacks_roots(const struct catalog_pool *pool)
+{
+	return pool->kind != CATALOG_DAMAGED && pool->why != NULL;
+}
 
 struct catalog_root {
 	const char *name;

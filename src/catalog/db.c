@@ -11,12 +11,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "catalog/db.h"
@@ -442,14 +443,16 @@ static int prepare(struct catalog *c)
 
 /*
  * SQLite makes the file that processes share by writing one byte to each 4 KiB of it, and
- * maps that.  Where blocks are smaller a store into it can want space, and be a signal when
- * there is none.  So then nothing is shared: nobody else can open the catalog meanwhile.
+ * maps that.  Where blocks are smaller, or each change is written elsewhere, a store into it
+ * can want space, and be a signal when there is none.  So then nothing is shared: nobody
+ * else can open the catalog meanwhile.
  */
 static bool must_not_share(const char *path)
 {
-	struct statvfs fs;
+	struct statfs fs;
 
-	return statvfs(path, &fs) == 0 && fs.f_bsize < 4096;
+	return statfs(path, &fs) == 0 &&
+	       (fs.f_bsize < 4096 || fs.f_type == BTRFS_SUPER_MAGIC);
 }
 
 /*

@@ -339,7 +339,7 @@ static int print_json(struct diff *d)
 	cli_json_set(obj, "chunks_changed", cli_json_u64(d->nchanged_chunks));
 	cli_json_set(obj, "bytes_changed", cli_json_u64(d->nchanged_bytes));
 	if (status == CLI_OK) {
-		json_dumpf(obj, stdout, JSON_COMPACT);
+		json_dumpf(obj, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
 		putchar('\n');
 	}
 	json_decref(obj);

@@ -55,7 +55,7 @@ static void print_json(const struct fmfs_info *info, const struct mount_entry *m
 		cli_json_text(obj, "store", mount->source);
 	if (mount->point)
 		cli_json_text(obj, "mountpoint", mount->point);
-	json_dumpf(obj, stdout, JSON_INDENT(1));
+	json_dumpf(obj, stdout, JSON_INDENT(1) | JSON_ENSURE_ASCII);
 	putchar('\n');
 	json_decref(obj);
 }

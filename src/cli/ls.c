@@ -106,7 +106,9 @@ static void add_json(struct listing *l, const struct fmfs_pool_rec *pool,
 	else
 		cli_json_set(obj, "parent", json_null());
 	cli_json_set(obj, "uuid", json_uuid(pool->uuid));
-	cli_json_set(obj, "roots", cli_json_u64(pool->nroots));
+	cli_json_set(obj, "roots", pool->nroots == FMFS_NROOTS_UNKNOWN
+					   ? json_null()
+					   : cli_json_u64(pool->nroots));
 	cli_json_set(obj, "size", st ? json_integer(st->st_size) : json_null());
 	cli_json_set(obj, "disk",
 		     st ? json_integer(512ll * st->st_blocks) : json_null());
@@ -161,7 +163,9 @@ static void add_row(struct listing *l, const struct fmfs_pool_rec *pool,
 	table_add(t, cli_printf("%s", kind_name(pool->kind)));
 	table_add(t, st ? cli_printf("%lld", (long long)st->st_size) : cli_printf("?"));
 	table_add(t, st ? cli_printf("%lld", 512ll * st->st_blocks) : cli_printf("?"));
-	table_add(t, cli_printf("%llu", (unsigned long long)pool->nroots));
+	table_add(t, pool->nroots == FMFS_NROOTS_UNKNOWN
+			     ? cli_printf("?")
+			     : cli_printf("%llu", (unsigned long long)pool->nroots));
 	table_add(t, st ? short_time(st->st_mtime) : cli_printf("?"));
 	table_add(t, row_name(l, pool));
 }

@@ -109,7 +109,7 @@ static int get_roots(int fd, struct roots *roots)
 {
 	int ret = ask_roots(fd, add_root, roots);
 
-	if (ret != -ENOTTY)
+	if (ret != -ENOTTY && ret != -EFBIG)
 		return ret;
 	ret = inspect_roots(fd, add_inspected, roots);
 	if (roots->n > 0)

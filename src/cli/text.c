@@ -207,7 +207,7 @@ void cli_json_list_add(struct json_list *list, json_t *value)
 {
 	fputs(list->n++ ? ",\n " : "[", stdout);
 	/* A failed write stays in stdout: cli_close_stdout() reports it. */
-	json_dumpf(value, stdout, JSON_COMPACT);
+	json_dumpf(value, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
 	json_decref(value);
 }
 

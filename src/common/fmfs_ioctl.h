@@ -30,12 +30,13 @@ struct fmfs_info {		/* FMFS_IOC_INFO: any file of the mount */
 /* The caller may not read the file; nor is he told its UUID, age and number of roots. */
 #define FMFS_KIND_UNKNOWN UINT32_MAX
 
+#define FMFS_NROOTS_UNKNOWN UINT64_MAX
 struct fmfs_pool_rec {
 	char name[FMFS_NAME_LEN];	/* in the folder */
 	char parent[FMFS_NAME_LEN];	/* snapshots; else "" */
 	uint8_t uuid[16];
 	uint64_t created_ns;	/* nanoseconds since 1970 UTC */
-	uint64_t nroots;
+	uint64_t nroots;	/* FMFS_NROOTS_UNKNOWN: not in the catalog */
 	uint32_t kind;		/* enum catalog_kind, or FMFS_KIND_UNKNOWN */
 	uint32_t reserved;
 };
@@ -58,7 +59,8 @@ struct fmfs_root_rec {
 #define FMFS_ROOTS_MAX 64
 struct fmfs_roots {		/* FMFS_IOC_ROOTS: a pool; the catalog is brought
 				 * up to date with the pool first.  EUCLEAN at
-				 * the end if the pool is damaged */
+				 * the end if the pool is damaged, EFBIG if its
+				 * roots are not in the catalog */
 	char after[128];		/* in */
 	uint32_t n;			/* out: records; 0 at the end */
 	uint32_t reserved;

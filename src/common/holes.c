@@ -137,10 +137,13 @@ static uint64_t needed_for_shared(uint64_t shared_len)
 
 int holes_check(int fd, const struct holes *h)
 {
-	uint64_t need = h->len + needed_for_shared(h->shared_len);
+	uint64_t need = h->len + needed_for_shared(h->shared_len), nfree;
 	struct statvfs fs;
 
 	if (need == 0 || fstatvfs(fd, &fs) < 0)
 		return 0;
-	return need / fs.f_frsize > fs.f_bfree ? -ENOSPC : 0;
+	/* The one has what only root gets, on ext4, which shares nothing; and on Btrfs what
+	 * only its trees get. */
+	nfree = h->shared_len > 0 ? fs.f_bavail : fs.f_bfree;
+	return need / fs.f_frsize > nfree ? -ENOSPC : 0;
 }

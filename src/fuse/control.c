@@ -93,7 +93,7 @@ static int add_pool(const struct catalog_pool *pool, void *arg)
 		return ++l->n == FMFS_LIST_MAX;
 	memcpy(r->uuid, pool->uuid, sizeof(r->uuid));
 	r->created_ns = pool->created_ns;
-	r->nroots = pool->nroots;
+	r->nroots = catalog_lacks_roots(pool) ? FMFS_NROOTS_UNKNOWN : pool->nroots;
 	r->kind = pool->kind;
 	return ++l->n == FMFS_LIST_MAX;
 }
@@ -165,8 +165,8 @@ static void reply_roots(fuse_req_t req, struct node *n, const void *in, size_t i
 	memcpy(l->after, in, sizeof(l->after) - 1);
 	rc = index_each_root(fmfs_of(req)->index, n, l->after, add_root, l);
 	/* What is good was listed; at the end, say that it may not be all. */
-	if (rc == 0 && l->n == 0 && index_is_damaged(fmfs_of(req)->index, n))
-		rc = -EUCLEAN;
+	if (rc == 0 && l->n == 0)
+		rc = index_has_roots(fmfs_of(req)->index, n);
 	reply_page(req, rc, l, sizeof(*l));
 }
 

@@ -31,12 +31,6 @@ int entry_fill(struct fmfs *f, struct node *parent, const char *name,
 void entry_reply(fuse_req_t req, const struct fuse_entry_param *e);
 
 /*
- * Let a new file belong to the caller, as if he had made it in that folder of the store:
- * 0 or -errno.  Its mode is 0 till now, so that nobody else can get at it.
- */
-int entry_give_to_caller(fuse_req_t req, struct node *parent, int fd, mode_t mode);
-
-/*
  * Make a regular file for the caller of the request: its descriptor (O_RDWR),
  * or -errno; `st` says what it is.
  */

@@ -101,42 +101,48 @@ struct index {
 /* --- from a file to a row ------------------------------------------------- */
 
 struct root_list {
-	struct catalog_root *root;
+	struct pool_root *root;
 	size_t n, size;
 };
 
 static int collect_root(const struct pool_root *root, void *arg)
 {
 	struct root_list *l = arg;
-	struct catalog_root *r;
 
+	if (l->n == CATALOG_NROOTS_MAX)
+		return -EFBIG;
 	if (l->n == l->size) {
 		size_t size = l->size == 0 ? 16 : l->size * 2;
+		struct pool_root *p = reallocarray(l->root, size, sizeof(*p));
 
-		r = reallocarray(l->root, size, sizeof(*r));
-		if (r == NULL)
+		if (p == NULL)
 			return -ENOMEM;
-		l->root = r;
+		l->root = p;
 		l->size = size;
 	}
-	r = &l->root[l->n];
-	*r = (struct catalog_root){
-		.name = strdup(root->name),
-		.type = strdup(root->type),
-		.off = root->off,
-		.size = root->size,
-	};
-	l->n++;
-	return r->name == NULL || r->type == NULL ? -ENOMEM : 0;
+	l->root[l->n++] = *root;
+	return 0;
 }
 
-static void free_roots(struct root_list *l)
+/* Let the catalog have the pool, and these roots of it. */
+static int put_pool(struct index *x, const struct catalog_pool *pool,
+		    const struct root_list *l)
 {
-	for (size_t i = 0; i < l->n; i++) {
-		free((char *)l->root[i].name);
-		free((char *)l->root[i].type);
-	}
-	free(l->root);
+	struct catalog_root *roots = calloc(l->n + 1, sizeof(*roots));
+	int rc;
+
+	if (roots == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < l->n; i++)
+		roots[i] = (struct catalog_root){
+			.name = l->root[i].name,
+			.type = l->root[i].type,
+			.off = l->root[i].off,
+			.size = l->root[i].size,
+		};
+	rc = catalog_put(x->catalog, pool, roots, l->n);
+	free(roots);
+	return rc;
 }
 
 static uint64_t birth_ns(int fd)
@@ -167,13 +173,59 @@ int index_kind(const struct pool_info *info)
 	}
 }
 
+static int note_ino(const struct catalog_pool *pool, void *arg)
+{
+	*(uint64_t *)arg = pool->ino;
+	return 0;
+}
+
+static bool is_known(struct index *x, const struct catalog_pool *pool)
+{
+	uint64_t ino = 0;
+
+	return catalog_get(x->catalog, pool->name, note_ino, &ino) == 0 &&
+	       ino == pool->ino;
+}
+
+/* 1: the catalog is to keep what it has of the pool. */
+static int find_roots(struct index *x, int fd, struct catalog_pool *pool,
+		      struct root_list *roots)
+{
+	int rc = inspect_roots(fd, collect_root, roots);
+
+	if (rc >= 0)
+		return 0;
+	if (rc == -EUCLEAN) {
+		pool->kind = CATALOG_DAMAGED;
+		pool->why = "the named roots are damaged";
+		return 0;
+	}
+	/* A checkpoint, after which it will be told again; or somebody just has the lock.
+	 * Nobody else's file waits for that, or for what is too much. */
+	if (rc == -EBUSY && is_known(x, pool))
+		return 1;
+	roots->n = 0;
+	pool->why = rc == -EFBIG ? "too much to be in the catalog" : strerror(-rc);
+	if (rc != -EFBIG)
+		pool->stamp_ns = 0;
+	return 0;
+}
+
+/* Of a snapshot: the pool that it is of, to be freed. */
+static char *parent_of(const char *path)
+{
+	const char *base = store_name_of(path);
+
+	return strndup(path, base - path + strcspn(base, "@"));
+}
+
 /*
  * Put the file into the catalog.  `in_use`: somebody may be writing to it, in
  * ways that do not show in its times; so it is read again at the next scan.
  */
 static int put_file(struct index *x, const char *path, int fd, bool in_use)
 {
-	const char *base = store_name_of(path);
+	const bool is_snapshot = name_is_snapshot(store_name_of(path));
 	struct catalog_pool pool = { .name = path };
 	struct root_list roots = { 0 };
 	struct pool_info info;
@@ -193,27 +245,20 @@ static int put_file(struct index *x, const char *path, int fd, bool in_use)
 	pool.created_ns = birth_ns(fd);
 	if (info.state == POOL_GOOD) {
 		memcpy(pool.uuid, info.uuid, sizeof(pool.uuid));
-		if (!name_is_snapshot(base))
+		if (!is_snapshot)
 			pool.created_ns = info.created_ns;
-		rc = inspect_roots(fd, collect_root, &roots);
-		if (rc == -EUCLEAN) {
-			pool.kind = CATALOG_DAMAGED;
-			pool.why = "the named roots are damaged";
-			rc = 0;
-		}
+		rc = find_roots(x, fd, &pool, &roots);
 	}
 	if (pool.kind == CATALOG_DAMAGED && pool.why == NULL)
 		pool.why = info.why;
-	if (rc >= 0 && name_is_snapshot(base)) {
-		parent = strndup(path, base - path + strcspn(base, "@"));
-		if (parent == NULL)
-			rc = -ENOMEM;
-		pool.parent = parent;
-	}
-	if (rc >= 0)
-		rc = catalog_put(x->catalog, &pool, roots.root, roots.n);
+	if (is_snapshot)
+		pool.parent = parent = parent_of(path);
+	if (is_snapshot && parent == NULL)
+		rc = -ENOMEM;
+	if (rc == 0)
+		rc = put_pool(x, &pool, &roots);
 	free(parent);
-	free_roots(&roots);
+	free(roots.root);
 	return rc < 0 ? rc : 0;
 }
 
@@ -987,22 +1032,24 @@ int index_each_root(struct index *x, struct node *n, const char *after,
 	return rc;
 }
 
-static int note_damage(const struct catalog_pool *pool, void *arg)
+static int judge_roots(const struct catalog_pool *pool, void *arg)
 {
-	*(bool *)arg = pool->kind == CATALOG_DAMAGED;
+	*(int *)arg = pool->kind == CATALOG_DAMAGED ? -EUCLEAN :
+		      catalog_lacks_roots(pool)     ? -EFBIG :
+						      0;
 	return 0;
 }
 
-bool index_is_damaged(struct index *x, struct node *n)
+int index_has_roots(struct index *x, struct node *n)
 {
 	char path[NODE_PATH_LEN];
-	bool damaged = false;
+	int rc = 0;
 
 	if (node_path(&x->f->nodes, n, path) < 0)
-		return false;
+		return 0;
 	pthread_mutex_lock(&x->work);
 	if (x->catalog != NULL)
-		catalog_get(x->catalog, path, note_damage, &damaged);
+		catalog_get(x->catalog, path, judge_roots, &rc);
 	pthread_mutex_unlock(&x->work);
-	return damaged;
+	return rc;
 }

@@ -56,7 +56,8 @@ int index_each_pool(struct index *x, struct node *folder, const char *after,
 		    int (*fn)(const struct catalog_pool *pool, void *arg), void *arg);
 int index_each_root(struct index *x, struct node *n, const char *after,
 		    int (*fn)(const struct catalog_root *root, void *arg), void *arg);
-/* Does the catalog say that the pool, or its roots, are damaged? */
-bool index_is_damaged(struct index *x, struct node *n);
+/* Are the roots that are listed all?  0; -EUCLEAN: the pool is damaged, or they are;
+ * -EFBIG: none is, whoever wants them must look into the pool. */
+int index_has_roots(struct index *x, struct node *n);
 
 #endif

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/align.h"
+#include "common/bits.h"
 #include "common/rw.h"
 #include "heap/atomic.h"
 #include "heap/error.h"
@@ -42,12 +43,17 @@ int atomic_format(int fd, struct fm_super_disk *super)
 
 /* --- opening ------------------------------------------------------------------ */
 
-/* The entry in the page table, as of the last commit, of the page at off. */
+/* Where the entry in the page table is of the page at off. */
+static uint64_t entry_off(uint64_t off)
+{
+	return (off & ~(FM_ZONE_LEN - 1)) + FM_ZONE_TABLE_OFF +
+	       (off % FM_ZONE_LEN >> FM_PAGE_SHIFT) * sizeof(uint32_t);
+}
+
+/* The entry as of the last commit. */
 static int read_entry(const struct atomic *a, int fd, uint64_t off, uint32_t *entry)
 {
-	uint64_t at = (off & ~(FM_ZONE_LEN - 1)) + FM_ZONE_TABLE_OFF +
-		      (off % FM_ZONE_LEN >> FM_PAGE_SHIFT) * sizeof(*entry);
-	uint64_t words;
+	uint64_t at = entry_off(off), words;
 	int rc;
 
 	rc = overlay_read(&a->overlay, fd, at & ~UINT64_C(7), &words, sizeof(words));
@@ -83,12 +89,31 @@ static int judge_extents(struct atomic *a, int fd, uint64_t end)
 	return 0;
 }
 
-static int read_log(struct atomic *a, int fd, uint64_t file_len,
-		    struct fm_super_disk *super)
+static void set_limits(struct atomic *a, const struct replay_limits *limits)
+{
+	uint32_t i;
+
+	a->log.max_len = limits->max_len;
+	a->overlay.max_npages = limits->max_npages;
+	a->overlay.only = limits->only;
+	if (limits->only == NULL)
+		return;
+	/* What is asked of the pool here. */
+	bits_set(limits->only, 0);
+	for (i = 0; i < a->log.nextents; i++)
+		if (a->log.extent[i].off < FM_MAX_NZONES * FM_ZONE_LEN)
+			bits_set(limits->only,
+				 entry_off(a->log.extent[i].off) >> FM_PAGE_SHIFT);
+}
+
+static int read_log(struct atomic *a, int fd, const struct replay_limits *limits,
+		    uint64_t file_len, struct fm_super_disk *super)
 {
 	int rc;
 
 	rc = log_open(&a->log, fd, super->log_off, file_len);
+	if (rc == 0 && limits != NULL)
+		set_limits(a, limits);
 	if (rc == 0)
 		rc = log_replay(&a->log, fd, file_len, &a->overlay);
 	if (rc < 0)
@@ -175,8 +200,8 @@ void atomic_free(struct atomic *a)
 	map_anon_free(a, sizeof(*a));
 }
 
-static int load(int fd, bool writable, uint64_t file_len, struct fm_super_disk *super,
-		struct atomic **out)
+static int load(int fd, bool writable, const struct replay_limits *limits,
+		uint64_t file_len, struct fm_super_disk *super, struct atomic **out)
 {
 	struct atomic *a = map_anon(sizeof(*a));
 	int rc;
@@ -187,7 +212,7 @@ static int load(int fd, bool writable, uint64_t file_len, struct fm_super_disk *
 	if (rc == 0 && writable)
 		rc = make_writer(a);
 	if (rc == 0)
-		rc = read_log(a, fd, file_len, super);
+		rc = read_log(a, fd, limits, file_len, super);
 	if (rc == 0 && writable)
 		rc = recover(a, fd, file_len, super);
 	if (rc < 0) {
@@ -203,7 +228,8 @@ static int load(int fd, bool writable, uint64_t file_len, struct fm_super_disk *
 	return 0;
 }
 
-int atomic_load(int fd, bool writable, struct fm_super_disk *super, struct atomic **out)
+int atomic_load(int fd, bool writable, const struct replay_limits *limits,
+		struct fm_super_disk *super, struct atomic **out)
 {
 	const struct fm_super_disk home = *super;
 	uint64_t file_len = UINT64_MAX;
@@ -218,7 +244,7 @@ int atomic_load(int fd, bool writable, struct fm_super_disk *super, struct atomi
 			return rc;
 		file_len = st.st_size;
 		*super = home;
-		rc = load(fd, writable, file_len, super, out);
+		rc = load(fd, writable, limits, file_len, super, out);
 	} while (rc == -EUCLEAN && !writable);
 	return rc;
 }
@@ -515,7 +541,7 @@ static int reload(struct fm_heap *h)
 
 	if (read_at(h->fd, &super, sizeof(super), 0) != sizeof(super))
 		return err_sys(EIO, "read");
-	rc = atomic_load(h->fd, false, &super, &fresh);
+	rc = atomic_load(h->fd, false, NULL, &super, &fresh);
 	if (rc == 0)
 		rc = a->stale_map ? map_private(h, h->map_len) : map_seal(h, false);
 	if (rc < 0) {
@@ -541,7 +567,7 @@ int atomic_refresh(struct fm_heap *h)
 	if (rc == 0) {
 		/* A writer may make a checkpoint now. */
 		lock_unshare(h->fd);
-		rc = lock_share_wait(h->fd);
+		rc = lock_share_wait(h->fd, LOCK_WAIT_MS);
 	}
 	if (rc == 0)
 		rc = reload(h);

@@ -535,9 +535,18 @@ int super_check(const struct fm_super_disk *super);
 
 /* Let the new pool that is being made in the file be atomic. */
 int atomic_format(int fd, struct fm_super_disk *super);
+/* What of a log is read by who only looks at the pool, and need not be able to; 0, NULL:
+ * all. */
+struct replay_limits {
+	uint64_t max_len;	/* bytes of records; of more: -EFBIG */
+	uint64_t max_npages;	/* changed pages that are kept; the same */
+	uint64_t *only;		/* keep only these pages, a bit each; some are added */
+};
 /* Read the log; of a writer, without readers: bring the file up to date.  *super: what
- * it is on entry in the file, and on return as of the last commit. */
-int atomic_load(int fd, bool writable, struct fm_super_disk *super, struct atomic **out);
+ * it is on entry in the file, and on return as of the last commit.  limits: of who does
+ * not write; NULL: none. */
+int atomic_load(int fd, bool writable, const struct replay_limits *limits,
+		struct fm_super_disk *super, struct atomic **out);
 void atomic_free(struct atomic *a);
 /* Copy len bytes at off, as of the last commit: 0, -EUCLEAN (the file ends before), or
  * -errno; and how many commits the file does not have. */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/bits.h"
 #include "common/rw.h"
 #include "heap/atomic.h"
 #include "heap/error.h"
@@ -16,12 +17,26 @@
 #include "heap/lock.h"
 #include "heap/rootscan.h"
 
-/* Who looks after many pools must not be kept by one: 261,120 roots will do. */
+/* Who looks after many pools must not be kept by one: 261,120 roots will do, so much of a
+ * log, which is read again for pages of roots that it leads to, so often; and a lock may
+ * be held for ever. */
 #define MAX_NPAGES 1024u
+#define MAX_LOG_LEN (UINT64_C(1) << 30)
+#define MAX_NREADS 16
+#define ROOTS_WAIT_MS 20
+/* Of a log that is looked at as a whole, however little memory the machine has. */
+#define VIEW_LEN_MIN (UINT64_C(256) << 20)
 
 /* --- the last commit -------------------------------------------------------------- */
 
-static int open_view(struct inspect_view *view, int fd, bool still)
+/* How the view is got at. */
+struct looking {
+	bool still;	/* inspect_open_still() */
+	int wait_ms;	/* for a checkpoint to end */
+	struct replay_limits limits;
+};
+
+static int open_view(struct inspect_view *view, int fd, const struct looking *how)
 {
 	ssize_t n;
 	int rc = 0;
@@ -35,14 +50,14 @@ static int open_view(struct inspect_view *view, int fd, bool still)
 	    (view->super.incompat & FM_INCOMPAT_ATOMIC) == 0)
 		return 0;
 	view->shared = lock_share_now(fd);
-	if (!view->shared && !still) {
-		rc = lock_share_wait(fd);
+	if (!view->shared && !how->still) {
+		rc = lock_share_wait(fd, how->wait_ms);
 		view->shared = rc == 0;
 	}
 	if (rc == 0)	/* again: it may have changed until now */
 		rc = read_at(fd, &view->super, sizeof(view->super), 0);
 	if (rc >= 0)
-		rc = atomic_load(fd, false, &view->super, &view->atomic);
+		rc = atomic_load(fd, false, &how->limits, &view->super, &view->atomic);
 	if (rc < 0) {
 		inspect_close_view(view);
 		return rc;
@@ -51,14 +66,25 @@ static int open_view(struct inspect_view *view, int fd, bool still)
 	return 0;
 }
 
+/* A part of the machine's memory, and as much of the log: more is one's who opens it. */
+static int open_whole(struct inspect_view *view, int fd, bool still)
+{
+	uint64_t len = (uint64_t)sysconf(_SC_PHYS_PAGES) / 32 * FM_PAGE_LEN;
+	struct looking how = { .still = still, .wait_ms = LOCK_WAIT_MS };
+
+	how.limits.max_len = len < VIEW_LEN_MIN ? VIEW_LEN_MIN : len;
+	how.limits.max_npages = how.limits.max_len / FM_PAGE_LEN;
+	return open_view(view, fd, &how);
+}
+
 int inspect_open_view(struct inspect_view *view, int fd)
 {
-	return open_view(view, fd, false);
+	return open_whole(view, fd, false);
 }
 
 int inspect_open_still(struct inspect_view *view, int fd)
 {
-	return open_view(view, fd, true);
+	return open_whole(view, fd, true);
 }
 
 void inspect_close_view(struct inspect_view *view)
@@ -194,40 +220,92 @@ static int report(const struct gather *g, uint64_t heap_end,
 	return n;
 }
 
+/* The view of a pool's roots: only what is read of it is kept of the log. */
+struct roots_view {
+	struct inspect_view view;
+	uint64_t *only;		/* pages that are kept, a bit each */
+	bool missed;		/* others were read, and are kept from now on */
+	struct gather found;
+};
+#define ONLY_LEN (FM_MAX_NZONES * FM_ZONE_NPAGES / 8)
+
+/* A page that is not kept is as it is in the file. */
+static int read_noting(void *src, uint64_t off, void *buf, size_t len)
+{
+	struct roots_view *v = src;
+	uint64_t page;
+
+	for (page = off / FM_PAGE_LEN; page * FM_PAGE_LEN < off + len; page++)
+		if (v->view.atomic != NULL && !bits_has(v->only, page)) {
+			bits_set(v->only, page);
+			v->missed = true;
+		}
+	return inspect_read(&v->view, off, buf, len);
+}
+
+/* As rootscan_run(), of what is known of the log so far. */
+static int read_roots(struct roots_view *v, int fd, uint64_t *heap_end)
+{
+	const struct looking how = {
+		.wait_ms = ROOTS_WAIT_MS,
+		.limits = { .max_len = MAX_LOG_LEN, .only = v->only },
+	};
+	struct rootscan scan = {
+		.read = read_noting,
+		.src = v,
+		.max_npages = MAX_NPAGES,
+		.slot = gather_slot,
+		.arg = &v->found,
+	};
+	int rc = open_view(&v->view, fd, &how);
+
+	if (rc < 0)
+		return rc;
+	if (v->view.atomic != NULL)
+		*heap_end = v->view.super.heap_end;
+	scan.heap_end = *heap_end;
+	v->found.n = 0;
+	v->missed = false;
+	rc = rootscan_run(&scan);
+	inspect_close_view(&v->view);
+	if (rc == -EEXIST)
+		rc = 0;
+	return rc >= 0 && scan.nbad > 0 ? -EUCLEAN : rc;
+}
+
+/* Until all that was read was as of the last commit. */
+static int read_committed_roots(struct roots_view *v, int fd, uint64_t *heap_end)
+{
+	int n, rc;
+
+	v->only = map_anon_sparse(ONLY_LEN);
+	if (v->only == NULL)
+		return err_sys(ENOMEM, "memory for a log");
+	v->missed = true;
+	for (n = 0, rc = 0; v->missed && n < MAX_NREADS; n++) {
+		v->missed = false;
+		rc = read_roots(v, fd, heap_end);
+	}
+	map_anon_free(v->only, ONLY_LEN);
+	return v->missed ? err_set(EFBIG, "its log is not to be looked at by the way") : rc;
+}
+
 int inspect_roots(int fd, int (*fn)(const struct pool_root *root, void *arg),
 		  void *arg)
 {
-	struct gather g = { NULL, 0, 0 };
-	struct inspect_view view;
-	struct rootscan scan = {
-		.read = inspect_read,
-		.src = &view,
-		.max_npages = MAX_NPAGES,
-		.slot = gather_slot,
-		.arg = &g,
-	};
+	struct roots_view v = { .missed = false };
+	struct gather *g = &v.found;
 	struct pool_info info;
 	int rc, n;
 
 	rc = inspect_pool(fd, &info);
 	if (rc < 0 || info.state != POOL_GOOD)
 		return rc;
-	rc = inspect_open_view(&view, fd);
-	if (rc < 0)
-		return rc;
-	if (view.atomic != NULL)
-		info.heap_end = view.super.heap_end;
-	scan.heap_end = info.heap_end;
-	rc = rootscan_run(&scan);
-	inspect_close_view(&view);
-	if (rc == -EEXIST)
-		rc = 0;
-	if (rc >= 0 && scan.nbad > 0)
-		rc = -EUCLEAN;
-	if (g.n > 0)
-		qsort(g.slot, g.n, sizeof(*g.slot), by_name);
-	n = rc == 1 || rc == -ENOMEM ? 0 : report(&g, info.heap_end, fn, arg);
-	free(g.slot);
+	rc = read_committed_roots(&v, fd, &info.heap_end);
+	if (g->n > 0)
+		qsort(g->slot, g->n, sizeof(*g->slot), by_name);
+	n = rc < 0 && rc != -EUCLEAN ? 0 : report(g, info.heap_end, fn, arg);
+	free(g->slot);
 	return rc < 0 ? rc : n;
 }
 

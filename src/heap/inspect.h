@@ -49,7 +49,9 @@ struct inspect_view {
 	struct fm_super_disk super;	/* of an atomic pool */
 };
 
-/* 0; -EUCLEAN, with words: the log is damaged; or -errno. */
+/* 0; with words: -EUCLEAN, the log is damaged; -EFBIG, it is longer, or changes more, than
+ * 1/32 of the machine's memory, or 256 MiB if that is more; -EBUSY, its writer has been in a
+ * checkpoint for 10 s; or -errno. */
 int inspect_open_view(struct inspect_view *view, int fd);
 void inspect_close_view(struct inspect_view *view);
 /*
@@ -86,8 +88,10 @@ struct pool_root {
  * Call fn for every named root of the pool until it returns non-zero; returns
  * that, or the number of roots, 0 if the file has none (no pool, or the region
  * is used by the program itself), -EUCLEAN if what is there is damaged or has
- * more than 1,024 pages (after the good ones were reported), or -errno of
- * pread(2).
+ * more than 1,024 pages (after the good ones were reported), -EBUSY if the writer
+ * of an atomic pool is in a checkpoint, -EFBIG if its log has more than 1 GiB of
+ * commits, or -errno of pread(2).  Whatever is in the file, it takes some seconds
+ * and 200 MiB at most.
  */
 int inspect_roots(int fd, int (*fn)(const struct pool_root *root, void *arg),
 		  void *arg);

@@ -248,9 +248,9 @@ void lock_share(int fd)
 	lock_wait(fd, READERS_LOCK_OFF, F_RDLCK, 100);
 }
 
-int lock_share_wait(int fd)
+int lock_share_wait(int fd, int timeout_ms)
 {
-	int rc = lock_wait(fd, READERS_LOCK_OFF, F_RDLCK, 10000);
+	int rc = lock_wait(fd, READERS_LOCK_OFF, F_RDLCK, timeout_ms);
 
 	if (err_is_dead(-rc))
 		return err_sys(-rc, "lock");

@@ -25,9 +25,10 @@ int lock_look(int fd);
 /* A reader: while it has the pool open no writer may cut the file.  It waits for
  * one that is at it, and goes without if there are no locks. */
 void lock_share(int fd);
-/* The same, but it must be had: 0, or -EBUSY if a writer does not let go of it.  (Where
- * there are no locks it is had.) */
-int lock_share_wait(int fd);
+/* The same, but it must be had: 0, or -EBUSY if a writer does not let go of it within so
+ * many milliseconds.  (Where there are no locks it is had.) */
+int lock_share_wait(int fd, int timeout_ms);
+#define LOCK_WAIT_MS 10000	/* longer than any checkpoint */
 /* The same, now or not at all. */
 bool lock_share_now(int fd);
 /* A writer that is about to cut the file: 0 if there are no readers, and none

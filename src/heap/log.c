@@ -233,80 +233,142 @@ static int read_record_head(const struct log *log, int fd, struct fm_record_disk
 	       head->len >= sizeof(*head) && head->len <= log->len - log->end;
 }
 
-static int check_runs(const struct log *log, const uint64_t *runs, uint64_t nwords,
-		      uint64_t file_len)
-{
-	uint64_t i, n, off;
-
-	for (i = 0; i < nwords; i += n + 1) {
-		n = FM_RUN_NWORDS(runs[i]);
-		off = FM_RUN_OFF(runs[i]);
-		if (n == 0 || n >= nwords - i)
-			return bad(log->extent[0].off, "a record with a bad run");
-		if (off >= file_len || n * 8 > file_len - off)
-			return bad(log->extent[0].off,
-				   "a record beyond the end of the file");
-	}
-	return 0;
-}
-
-/* For one record after another: memory that is new costs more than reading into it. */
-struct buffer {
-	void *mem;
-	uint64_t len;
+/* What follows the head of a record, read piece by piece: it may be as long as the log,
+ * and nothing but its checksum tells whether it is a record. */
+struct reading {
+	const struct log *log;
+	int fd;
+	const struct fm_record_disk *head;
+	uint64_t nread;		/* words, with those of this piece */
+	uint64_t word[32 << 10];
+	uint64_t n, at;		/* words in the piece, and those that were taken */
+	uint32_t crc;		/* of what was read */
 };
 
-static void *buffer_of(struct buffer *b, uint64_t len)
+static uint64_t nwords_of(const struct fm_record_disk *head)
 {
-	if (len <= b->len)
-		return b->mem;
-	map_anon_free(b->mem, b->len);
-	b->len = len;
-	b->mem = map_anon_sparse(b->len);
-	if (b->mem == NULL)
-		b->len = 0;
-	return b->mem;
+	return (head->len - sizeof(*head)) / 8;
 }
 
-/* Replay the record at log->end: 1, 0 (none is there), or -errno. */
-static int replay_one(struct log *log, int fd, uint64_t file_len, struct overlay *o,
-		      struct buffer *b)
+static int read_piece(struct reading *r)
 {
-	struct fm_record_disk head, *record;
-	uint64_t nwords;
+	const uint64_t room = sizeof(r->word) / 8, left = nwords_of(r->head) - r->nread;
+	uint64_t pos = r->log->end + sizeof(*r->head) + r->nread * 8;
 	int rc;
 
-	rc = read_record_head(log, fd, &head);
-	if (rc <= 0)
-		return rc;
-	record = buffer_of(b, head.len);
-	if (record == NULL)
-		return err_sys(ENOMEM, "memory for a record of the log");
-	nwords = (head.len - sizeof(head)) / 8;
-	rc = transfer(log, fd, log->end, record, head.len, false);
-	/* It may be being written just now. */
-	if (rc == 0 && (record->len != head.len || record->salt != head.salt ||
-			record->seq != head.seq || record->crc != record_crc(record)))
-		return 0;
-	if (rc == 0)
-		rc = check_runs(log, (uint64_t *)(record + 1), nwords, file_len);
-	if (rc == 0)
-		rc = overlay_apply(o, fd, (uint64_t *)(record + 1), nwords);
-	if (rc == 0) {
-		log_accept(log, record);
-		rc = 1;
+	r->at = 0;
+	r->n = left < room ? left : room;
+	rc = transfer(r->log, r->fd, pos, r->word, r->n * 8, false);
+	r->nread += r->n;
+	r->crc = crc32c(r->crc, r->word, r->n * 8);
+	return rc;
+}
+
+/* From the start; what is all in one piece need not be read again. */
+static void rewind_reading(struct reading *r)
+{
+	r->at = 0;
+	if (r->n == nwords_of(r->head))
+		return;
+	r->nread = 0;
+	r->n = 0;
+	r->crc = crc32c(0, &r->head->salt,
+			sizeof(*r->head) - offsetof(struct fm_record_disk, salt));
+}
+
+/* Is it a record?  It may be being written just now. */
+static int verify(struct reading *r)
+{
+	int rc = 0;
+
+	r->n = UINT64_MAX;
+	rewind_reading(r);
+	while (rc == 0 && r->nread < nwords_of(r->head))
+		rc = read_piece(r);
+	return rc < 0 ? rc : r->crc == r->head->crc;
+}
+
+/* Store the run that comes next, of which the record has nwords, into the overlay. */
+static int apply_run(struct reading *r, uint64_t off, uint64_t nwords, struct overlay *o)
+{
+	uint64_t n;
+	int rc = 0;
+
+	for (; rc == 0 && nwords > 0; off += n * 8, nwords -= n) {
+		if (r->at == r->n)
+			rc = read_piece(r);
+		n = r->n - r->at < nwords ? r->n - r->at : nwords;
+		if (rc == 0)
+			rc = overlay_store(o, r->fd, off, r->word + r->at, n);
+		r->at += n;
 	}
 	return rc;
 }
 
+static int apply(struct reading *r, uint64_t file_len, struct overlay *o)
+{
+	uint64_t left = nwords_of(r->head), n, off;
+	int rc = 0;
+
+	rewind_reading(r);
+	for (; rc == 0 && left > 0; left -= n + 1) {
+		if (r->at == r->n)
+			rc = read_piece(r);
+		if (rc < 0)
+			return rc;
+		n = FM_RUN_NWORDS(r->word[r->at]);
+		off = FM_RUN_OFF(r->word[r->at++]);
+		if (n == 0 || n >= left)
+			return bad(r->log->extent[0].off, "a record with a bad run");
+		if (off >= file_len || n * 8 > file_len - off)
+			return bad(r->log->extent[0].off,
+				   "a record beyond the end of the file");
+		rc = apply_run(r, off, n, o);
+	}
+	/* Read twice, it may have been taken back in between. */
+	if (rc == 0 && r->crc != r->head->crc)
+		rc = err_set(EAGAIN, "the log is being written to");
+	return rc;
+}
+
+/* Replay the record at log->end: 1, 0 (none is there), or -errno. */
+static int replay_one(struct log *log, struct reading *r, uint64_t file_len,
+		      struct overlay *o)
+{
+	struct fm_record_disk head;
+	int rc;
+
+	rc = read_record_head(log, r->fd, &head);
+	if (rc <= 0)
+		return rc;
+	if (log->max_len != 0 && head.len > log->max_len - log->end)
+		return err_set(EFBIG, "its log is too long to be looked at by the way");
+	r->head = &head;
+	rc = verify(r);
+	if (rc <= 0)
+		return rc;
+	rc = apply(r, file_len, o);
+	if (rc < 0)
+		return rc;
+	log_accept(log, &head);
+	return 1;
+}
+
 int log_replay(struct log *log, int fd, uint64_t file_len, struct overlay *o)
 {
-	struct buffer b = { .mem = NULL };
+	struct reading *r = map_anon(sizeof(*r));
 	int rc, n = 0;
 
-	while ((rc = replay_one(log, fd, file_len, o, &b)) > 0)
+	if (r == NULL)
+		return err_sys(ENOMEM, "memory for the log");
+	/* A file may be longer than any pool, and so than the overlay can be. */
+	if (file_len > FM_MAX_NZONES * FM_ZONE_LEN)
+		file_len = FM_MAX_NZONES * FM_ZONE_LEN;
+	r->log = log;
+	r->fd = fd;
+	while ((rc = replay_one(log, r, file_len, o)) > 0)
 		n++;
-	map_anon_free(b.mem, b.len);
+	map_anon_free(r, sizeof(*r));
 	return rc < 0 ? rc : n;
 }
 

@@ -24,6 +24,7 @@ struct log {
 	uint32_t nextents;
 	uint64_t len;		/* bytes for records */
 	uint64_t end;		/* bytes of valid records */
+	uint64_t max_len;	/* more are not replayed: -EFBIG; 0: as many as there are */
 	uint64_t last_pos;	/* of the last of them, if there is one; and its checksum */
 	uint32_t last_crc;
 	uint64_t free_off;

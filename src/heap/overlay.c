@@ -180,6 +180,8 @@ int overlay_get(struct overlay *o, int fd, uint64_t page, unsigned char **bytes)
 	*bytes = *at;
 	if (*at != NULL)
 		return 0;
+	if (o->max_npages != 0 && o->npages >= o->max_npages)
+		return err_set(EFBIG, "its log changes too much to be looked at by the way");
 	*bytes = take_page(o);
 	if (*bytes == NULL)
 		return err_sys(ENOMEM, "memory for a page of the log");
@@ -278,6 +280,8 @@ static int store(struct overlay *o, int fd, struct cursor *at, uint64_t off,
 		n = (FM_PAGE_LEN - in_page) / 8;
 		if (n > nwords)
 			n = nwords;
+		if (o->only != NULL && !bits_has(o->only, off >> FM_PAGE_SHIFT))
+			continue;
 		rc = go_to(o, fd, off >> FM_PAGE_SHIFT, at);
 		if (rc < 0)
 			return rc;
@@ -287,6 +291,14 @@ static int store(struct overlay *o, int fd, struct cursor *at, uint64_t off,
 			memcpy(at->bytes + in_page, words, n * 8);
 	}
 	return 0;
+}
+
+int overlay_store(struct overlay *o, int fd, uint64_t off, const uint64_t *words,
+		  uint64_t nwords)
+{
+	struct cursor at = { .bytes = NULL };
+
+	return store(o, fd, &at, off, words, nwords);
 }
 
 int overlay_apply(struct overlay *o, int fd, const uint64_t *runs, uint64_t nwords)

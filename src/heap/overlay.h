@@ -32,6 +32,9 @@ struct overlay {
 	uint64_t *used;			/* a bit each: has pages */
 	uint64_t npages;
 	uint64_t nlogged;
+	uint64_t max_npages;		/* -EFBIG if there would be more; 0: no limit */
+	uint64_t *only;			/* a bit each: pages that are kept, others pass
+					 * by; NULL: all */
 	void *free_pages;		/* a list */
 	void *blocks;			/* a list, of what the pages are in */
 };
@@ -71,6 +74,9 @@ enum overlay_kind { OVERLAY_LOGGED, OVERLAY_OPEN };
 typedef int overlay_fn(void *arg, uint64_t off, const unsigned char *page);
 int overlay_each(const struct overlay *o, enum overlay_kind kind, overlay_fn *fn,
 		 void *arg);
+/* Store words at off, which are within the pool. */
+int overlay_store(struct overlay *o, int fd, uint64_t off, const uint64_t *words,
+		  uint64_t nwords);
 /* Store the runs of a record.  They are within the pool. */
 int overlay_apply(struct overlay *o, int fd, const uint64_t *runs, uint64_t nwords);
 

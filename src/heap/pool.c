@@ -478,7 +478,7 @@ static int map_and_start(int fd, const char *path, int flags,
 
 	rc = look_at(fd, AT_STATX_DONT_SYNC, &st);
 	if (rc == 0 && (super->incompat & FM_INCOMPAT_ATOMIC) != 0)
-		rc = atomic_load(fd, !(flags & FM_RDONLY), super, &atomic);
+		rc = atomic_load(fd, !(flags & FM_RDONLY), NULL, super, &atomic);
 	if (rc < 0)
 		return rc;
 	registry_lock();
@@ -512,7 +512,7 @@ static int share(int fd)
 
 	if (read_super(fd, &super, &len) == 0 && super_check(&super) == 0 &&
 	    (super.incompat & FM_INCOMPAT_ATOMIC) != 0)
-		return lock_share_wait(fd);
+		return lock_share_wait(fd, LOCK_WAIT_MS);
 	lock_share(fd);
 	return 0;
 }

@@ -42,3 +42,4 @@ pack()
 # Calls are a few bytes each, damage and what follows not much more.
 "$1" calls 1500
 "$1" pool 500
+[ ! -x "$dir/fuzz-stream" ] || "$1" stream 700

@@ -5,6 +5,7 @@
 
 #include <fmalloc.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "common/crc32c.h"
 #include "heap/dirty.h"
@@ -358,6 +359,155 @@ static void a_chain_that_leads_nowhere_ends(void **state)
 	}
 }
 
+/* A file may be longer than what a pool, and so the memory for one, can be. */
+static void a_record_beyond_the_longest_pool_is_damage(void **state)
+{
+	uint64_t off;
+
+	(void)state;
+	make_pool(3);
+	if (truncate(P, INT64_C(9) << 40) != 0)
+		skip();
+	off = record_off(1);
+	write64(off + sizeof(struct fm_record_disk), FM_RUN(UINT64_C(5) << 40, 1));
+	reseal_record(off);
+	assert_int_equal(found(), -1);
+	assert_int_equal(errno, EUCLEAN);
+	assert_int_equal(fm_check(P), -1);
+}
+
+/* --- logs that are to take memory, or time ------------------------------------- */
+
+#define EXTENT_LEN (FM_LOG_NPAGES_MAX * FM_PAGE_LEN)
+#define MAPPED_LEN (FM_RUN_NWORDS_MAX * 8)	/* of the longest run */
+#define MEMORY_KIB (96 << 10)	/* for looking at one */
+
+static uint64_t extent_off(unsigned i)
+{
+	return i == 0 ? LOG_OFF : i * FM_ZONE_LEN;
+}
+
+/* So many extents behind the first, without any space. */
+static void make_log_long(unsigned nextents)
+{
+	struct fm_log_disk head;
+	unsigned i;
+
+	assert_int_equal(truncate(P, (nextents + 1) * FM_ZONE_LEN), 0);
+	for (i = 0; i <= nextents; i++) {
+		file_read(P, extent_off(i), &head, sizeof(head));
+		head.magic = FM_LOG_MAGIC;
+		head.self_off = extent_off(i);
+		if (i > 0)
+			head.npages = FM_LOG_NPAGES_MAX;
+		head.next_off = i < nextents ? extent_off(i + 1) : 0;
+		head.crc = judge_log_crc(&head);
+		file_write(P, extent_off(i), &head, FM_SECTOR_LEN);
+	}
+}
+
+/* Where the byte at pos of the records is. */
+static uint64_t log_off(uint64_t pos)
+{
+	const uint64_t first = (FM_LOG_NPAGES_MIN - 1) * FM_PAGE_LEN;
+	const uint64_t room = EXTENT_LEN - FM_PAGE_LEN;
+
+	return pos < first ? FIRST_OFF + pos
+			   : extent_off(1 + (pos - first) / room) + FM_PAGE_LEN +
+				     (pos - first) % room;
+}
+
+/* Let the first record be nruns of zeroes, as long as can be; sealed or not. */
+static void make_record_long(unsigned nruns, bool sealed)
+{
+	const uint64_t run_len = 8 + MAPPED_LEN;
+	struct fm_record_disk record;
+	uint64_t word, pos = sizeof(record);
+	unsigned i;
+
+	file_read(P, FIRST_OFF, &record, sizeof(record));
+	record.len = sizeof(record) + nruns * run_len;
+	record.crc = crc32c(0, &record.salt, sizeof(record) - 8);
+	for (i = 0; i < nruns; i++, pos += run_len) {
+		word = FM_RUN(FM_ZONE_LEN + i * MAPPED_LEN, FM_RUN_NWORDS_MAX);
+		write64(log_off(pos), word);
+		record.crc = crc32c_zeros(crc32c(record.crc, &word, 8), MAPPED_LEN);
+	}
+	record.crc += !sealed;
+	file_write(P, FIRST_OFF, &record, sizeof(record));
+}
+
+static int count_root(const struct pool_root *root, void *arg)
+{
+	(void)root;
+	++*(int *)arg;
+	return 0;
+}
+
+/* Where nothing else has taken memory. */
+static void look(void *arg)
+{
+	const int *want = arg;
+	struct rusage before, after;
+	int fd = open(P, O_RDWR), rc, n = 0;
+
+	child_check(fd >= 0 && getrusage(RUSAGE_SELF, &before) == 0);
+	rc = inspect_roots(fd, count_root, &n);
+	child_check(getrusage(RUSAGE_SELF, &after) == 0);
+	if (rc != *want)
+		fprintf(stderr, "# inspect_roots: %d, %d\n", rc, n);
+	child_check(rc == *want);
+	child_check(after.ru_maxrss - before.ru_maxrss < MEMORY_KIB);
+	_exit(0);
+}
+
+static void a_long_record_takes_no_memory(void **state)
+{
+	int one = 1, too_long = -EFBIG;
+
+	(void)state;
+	make_pool(1);
+	make_log_long(18);
+	/* What lies behind the first extent is to be zeroes. */
+	file_write(P, FIRST_OFF + sizeof(struct fm_record_disk), (char[4096]){ 0 }, 4096);
+	make_record_long(4, false);
+	child_run(look, &one);
+	make_record_long(4, true);
+	child_run(look, &one);
+	make_log_long(36);
+	make_record_long(8, true);
+	child_run(look, &too_long);
+}
+
+static void make_roots(void *arg)
+{
+	struct fm_info *fi = fmalloc_open(P, 0, NULL);
+	char name[16];
+	int i;
+
+	(void)arg;
+	child_check(fi != NULL);
+	for (i = 0; i < 600; i++) {
+		snprintf(name, sizeof(name), "r%d", i);
+		child_check(fm_root_set(fi, name, NULL, "") == 0);
+		child_check(i % 100 != 0 || fmalloc_commit(fi) == 0);
+	}
+	child_check(fmalloc_commit(fi) == 0);
+	_exit(0);
+}
+
+static void roots_that_only_the_log_has_are_found(void **state)
+{
+	int all = 601;
+
+	(void)state;
+	make_pool(1);
+	child_run(make_roots, NULL);
+	child_run(look, &all);
+}
+
+/* --- random damage ------------------------------------------------------------- */
+
 /* Bytes changed anywhere, checksums made right again or not: no signal, no end. */
 static void no_log_does_harm(void **state)
 {
@@ -526,6 +676,9 @@ int main(void)
 		scratch_test(a_sealed_record_that_makes_no_sense_is_damage),
 		scratch_test(a_bad_head_is_damage),
 		scratch_test(a_chain_that_leads_nowhere_ends),
+		scratch_test(a_record_beyond_the_longest_pool_is_damage),
+		scratch_test(a_long_record_takes_no_memory),
+		scratch_test(roots_that_only_the_log_has_are_found),
 		scratch_test(no_log_does_harm),
 		scratch_test(written_pages_are_found_in_every_way),
 		cmocka_unit_test(pages_are_found_once),

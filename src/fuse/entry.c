@@ -312,8 +312,10 @@ static int remove_name(struct fmfs *f, struct node *dir, const char *name, int f
 	rc = entry_find(f, dir, name, path, &st);
 	if (rc == 0 && unlinkat(f->store.pools_fd, path, flags) < 0)
 		rc = -errno;
-	if (rc == 0)
+	if (rc == 0) {
 		node_gone(&f->nodes, st.st_ino);
+		quota_removed(f, st.st_ino);
+	}
 	node_let_names(&f->nodes);
 	return rc;
 }

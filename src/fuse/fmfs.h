@@ -5,7 +5,8 @@
  *
  * Threads.  The session's workers run the operations; one thread keeps the
  * catalog (index.c), one serves lock requests that must wait (locks.c), one tells
- * the kernel of names (notify.c), one waits for signals (mount.c).  Lock order, outermost first:
+ * the kernel of names (notify.c), one waits for signals (mount.c), and with max_store one counts
+ * what files have (quotascan.c).  Lock order, outermost first:
  *
  *   index.work       the catalog: held during SQLite's work; only the index
  *                    thread and listings take it
@@ -13,6 +14,7 @@
  *   nodes.names      paths: who uses one has it shared, who renames, alone
  *   node.lock        the open state of one file, and its locks; has nodes.names
  *                    shared within it, so that who renames takes those of folders only
+ *   quota.lock       what files have allocated
  *   nodes.lock       the table of nodes: names, parents, counts
  *
  * index.lock (the queue of what happened), notifier.lock and passthrough.lock are
@@ -27,6 +29,7 @@
 #include "fuse/node.h"
 #include "fuse/notify.h"
 #include "fuse/passthrough.h"
+#include "fuse/quota.h"
 #include "fuse/store.h"
 
 struct fmfs {
@@ -35,6 +38,7 @@ struct fmfs {
 	struct lock_waits locks;
 	struct notifier notifier;
 	struct passthrough passthrough;
+	struct quota quota;
 	struct index *index;
 	struct fuse_session *session;
 	bool readonly;        /* mounted so, or the store's file system is */

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
@@ -92,6 +93,17 @@ static void want(struct fuse_conn_info *conn, uint64_t flag)
 	fuse_set_feature_flag(conn, flag); /* if it is to be had */
 }
 
+static void log_quota(struct fmfs *f)
+{
+	if (f->quota.max_pool > 0)
+		log_info("%s: max_pool is %" PRIu64 " bytes", f->store.path,
+			 f->quota.max_pool);
+	if (f->quota.max_store > 0)
+		log_info("%s: max_store is %" PRIu64 " bytes, of which %" PRIu64
+			 " are taken",
+			 f->store.path, f->quota.max_store, quota_used(f));
+}
+
 static void init(void *data, struct fuse_conn_info *conn)
 {
 	struct fmfs *f = data;
@@ -105,6 +117,7 @@ static void init(void *data, struct fuse_conn_info *conn)
 	f->passthrough.mountpoint = m->mountpoint;
 	passthrough_init(&f->passthrough, &f->store, m->opt.no_passthrough, conn);
 	log_info("%s: mounted at %s", f->store.path, m->mountpoint);
+	log_quota(f);
 	if (m->ready_fd < 0)
 		return;
 	become_daemon();
@@ -305,6 +318,8 @@ static int run_fs(struct mounting *m)
 	f->may_chown = geteuid() == 0;
 	f->attr_timeout = m->opt.attr_timeout;
 	f->entry_timeout = m->opt.entry_timeout;
+	f->quota.max_pool = m->opt.max_pool;
+	f->quota.max_store = m->opt.max_store;
 	rc = check_places(m);
 	if (rc < 0)
 		return rc;
@@ -315,6 +330,8 @@ static int run_fs(struct mounting *m)
 	if (rc == 0)
 		rc = notify_start(&f->notifier);
 	if (rc == 0)
+		rc = quota_start(f);
+	if (rc == 0)
 		rc = index_open(f, &f->index);
 	if (rc == 0) {
 		rc = m->opt.fake ? 0 : mount_and_serve(m);
@@ -324,6 +341,7 @@ static int run_fs(struct mounting *m)
 	}
 	locks_stop(&f->locks);
 	notify_stop(&f->notifier);
+	quota_stop(f);
 	node_table_destroy(&f->nodes);
 	return rc;
 }

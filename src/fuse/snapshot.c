@@ -188,7 +188,8 @@ int snapshot_capture(fuse_req_t req, struct node *n, int from, int to, const cha
 }
 
 /* The snapshot in tmp/, complete and on the disk. */
-static int fill_tmp(fuse_req_t req, struct node *n, int from, int to, const char *name)
+static int fill_tmp(fuse_req_t req, struct node *n, int from, int to, const char *name,
+		    uint64_t *taken)
 {
 	struct fmfs *f = fmfs_of(req);
 	struct stat st;
@@ -198,6 +199,9 @@ static int fill_tmp(fuse_req_t req, struct node *n, int from, int to, const char
 		return -errno;
 	if (!snapshot_allowed(req, &st))
 		return -EPERM;
+	rc = quota_take_copy(f, &st, NULL, name, taken);
+	if (rc < 0)
+		return rc;
 	rc = snapshot_capture(req, n, from, to, name, true);
 	if (rc < 0)
 		return rc;
@@ -213,18 +217,20 @@ static int make_in_tmp(fuse_req_t req, struct node *n, int from, struct node *di
 {
 	struct fmfs *f = fmfs_of(req);
 	char tmp[STORE_TMP_NAME_LEN];
+	uint64_t taken = 0;
 	int to, rc;
 
 	to = store_tmp_file(&f->store, tmp);
 	if (to < 0)
 		return to;
-	rc = fill_tmp(req, n, from, to, name);
+	rc = fill_tmp(req, n, from, to, name, &taken);
 	if (rc == 0)
 		rc = entry_publish(f, tmp, dir, name);
 	else
 		unlinkat(f->store.tmp_fd, tmp, 0);
 	if (rc == 0 && fstat(to, st) < 0)
 		rc = -errno;
+	quota_settle(f, to, taken);
 	close(to);
 	return rc;
 }

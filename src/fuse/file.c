@@ -288,12 +288,11 @@ void fmfs_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t l
 {
 	struct fmfs *f = fmfs_of(req);
 	struct node *n = fmfs_node(req, ino);
-	uint64_t taken = 0;
-	int rc = 0;
+	uint64_t taken;
+	int rc;
 
 	(void)fi;
-	if (!(mode & FALLOC_FL_PUNCH_HOLE))
-		rc = quota_take_range(f, n, off, len, &taken);
+	rc = quota_take_reserve(f, n, mode, off, len, &taken);
 	if (rc == 0) {
 		rc = do_fallocate(n->fd, mode, off, len);
 		quota_settle(f, n->fd, taken);

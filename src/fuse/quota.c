@@ -21,9 +21,6 @@
 /* What others have been promised may turn out to be less: how long that is waited for. */
 #define WAIT_NS 100000000ull
 
-/* In which file systems allocate, mostly. */
-#define BLOCK_LEN 4096
-
 static struct log_limit refusals;
 
 bool quota_binds(const struct quota *q, int flags)
@@ -48,8 +45,7 @@ static void look(struct quota *q, int fd)
 	file = usage_find(&q->usage, st.st_ino);
 	if (st.st_nlink == 0 && (file == NULL || file->open == NULL))
 		st.st_blocks = 0;
-	if (usage_set(&q->usage, st.st_ino, st.st_blocks * UINT64_C(512)) < 0 &&
-	    log_allowed(&refusals))
+	if (usage_set(&q->usage, st.st_ino, usage_of(&st)) < 0 && log_allowed(&refusals))
 		log_warn("no memory to count what a file has");
 }
 
@@ -290,8 +286,8 @@ int quota_take_range(struct fmfs *f, struct node *n, uint64_t off, uint64_t len,
 	rc = quota_check_size(f, n, &st, off + len);
 	if (rc < 0 || f->quota.max_store == 0)
 		return rc;
-	start = align_down(off, BLOCK_LEN);
-	end = align_up(off + len, BLOCK_LEN);
+	start = align_down(off, USAGE_BLOCK_LEN);
+	end = align_up(off + len, USAGE_BLOCK_LEN);
 	if (promise(&f->quota, end - start, PLENTY_LEN)) {
 		*taken = end - start;
 		return 0;
@@ -303,12 +299,29 @@ int quota_take_range(struct fmfs *f, struct node *n, uint64_t off, uint64_t len,
 	return take(f, path, len, taken);
 }
 
+int quota_take_reserve(struct fmfs *f, struct node *n, int mode, uint64_t off,
+		       uint64_t len, uint64_t *taken)
+{
+	struct stat st;
+
+	*taken = 0;
+	if (mode & FALLOC_FL_PUNCH_HOLE)
+		return 0;
+	if (f->quota.max_store > 0 && mode & FALLOC_FL_KEEP_SIZE) {
+		if (fstat(n->fd, &st) < 0)
+			return -errno;
+		if (off + len > (uint64_t)st.st_size)
+			return -EOPNOTSUPP;
+	}
+	return quota_take_range(f, n, off, len, taken);
+}
+
 int quota_take_copy(struct fmfs *f, const struct stat *from, const struct stat *old,
 		    const char *name, uint64_t *taken)
 {
 	const struct quota *q = &f->quota;
-	uint64_t len = from->st_blocks * UINT64_C(512), size = from->st_size;
-	uint64_t had = old == NULL ? 0 : old->st_blocks * UINT64_C(512);
+	uint64_t len = usage_of(from), size = from->st_size;
+	uint64_t had = old == NULL ? 0 : usage_of(old);
 
 	*taken = 0;
 	if (q->max_pool > 0 && size > q->max_pool &&

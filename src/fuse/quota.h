@@ -70,6 +70,10 @@ bool quota_binds(const struct quota *q, int flags);
  */
 int quota_take_range(struct fmfs *f, struct node *n, uint64_t off, uint64_t len,
 		     uint64_t *taken);
+/* The same for fallocate(2).  -EOPNOTSUPP with max_store: beyond the end of the file, which
+ * is to stay there; it would not be counted. */
+int quota_take_reserve(struct fmfs *f, struct node *n, int mode, uint64_t off,
+		       uint64_t len, uint64_t *taken);
 /* May the file be made so long?  The same errors. */
 int quota_check_size(struct fmfs *f, struct node *n, const struct stat *st, uint64_t size);
 /* May there be a copy of the file `from`, by this name, in the place of `old`, if not NULL? */

@@ -34,7 +34,7 @@ static int count_file(struct fmfs *f, const char *path)
 	if (q->stop)
 		rc = -ECANCELED;
 	else if (lstat(path, &st) == 0 && S_ISREG(st.st_mode) && store_owns(&f->store, &st))
-		rc = usage_set(&q->usage, st.st_ino, st.st_blocks * UINT64_C(512));
+		rc = usage_set(&q->usage, st.st_ino, usage_of(&st));
 	pthread_mutex_unlock(&q->lock);
 	return rc;
 }

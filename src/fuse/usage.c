@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "common/align.h"
 #include "fuse/usage.h"
 
 #define SIZE_AT_FIRST 1024
@@ -14,6 +15,14 @@ void usage_free(struct usage *u)
 {
 	free(u->file);
 	*u = (struct usage){ .file = NULL };
+}
+
+uint64_t usage_of(const struct stat *st)
+{
+	uint64_t blocks = st->st_blocks * UINT64_C(512);
+	uint64_t end = align_up(st->st_size, USAGE_BLOCK_LEN);
+
+	return blocks < end ? blocks : end;
 }
 
 /* Its slot, or the free one that it would get. */

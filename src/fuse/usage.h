@@ -10,7 +10,10 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
+#include <sys/stat.h>
+
+/* In which file systems allocate, mostly. */
+#define USAGE_BLOCK_LEN 4096
 
 struct node;
 
@@ -29,6 +32,10 @@ struct usage {
 };
 
 void usage_free(struct usage *u);
+
+/* What the file has: as far as it is long, since XFS gives a file that gets longer as much
+ * again behind its end, and takes that back later. */
+uint64_t usage_of(const struct stat *st);
 
 /* NULL: it is not in the table. */
 struct usage_file *usage_find(const struct usage *u, ino_t ino);

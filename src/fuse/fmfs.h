@@ -5,8 +5,8 @@
  *
  * Threads.  The session's workers run the operations; one thread keeps the
  * catalog (index.c), one serves lock requests that must wait (locks.c), one tells
- * the kernel of names (notify.c), one waits for signals (mount.c), and with max_store one counts
- * what files have (quotascan.c).  Lock order, outermost first:
+ * the kernel of names (notify.c), one waits for signals (mount.c), and with max_store
+ * one counts what files have (quotascan.c).  Lock order, outermost first:
  *
  *   index.work       the catalog: held during SQLite's work; only the index
  *                    thread and listings take it

@@ -45,7 +45,8 @@ static void look(struct quota *q, int fd)
 	file = usage_find(&q->usage, st.st_ino);
 	if (st.st_nlink == 0 && (file == NULL || file->open == NULL))
 		st.st_blocks = 0;
-	if (usage_set(&q->usage, st.st_ino, usage_of(&st)) < 0 && log_allowed(&refusals))
+	if (usage_set(&q->usage, st.st_ino, usage_of(&st)) < 0 &&
+	    log_allowed(&refusals))
 		log_warn("no memory to count what a file has");
 }
 
@@ -178,13 +179,15 @@ static void name_of(struct fmfs *f, struct node *n, char path[NODE_PATH_LEN])
 static int refuse_size(const struct quota *q, const char *name, uint64_t size)
 {
 	if (log_allowed(&refusals))
-		log_warn("%s: refused: it would be %" PRIu64 " bytes long, and max_pool is "
+		log_warn("%s: refused: it would be %" PRIu64
+			 " bytes long, and max_pool is "
 			 "%" PRIu64,
 			 name, size, q->max_pool);
 	return -ENOSPC;
 }
 
-int quota_check_size(struct fmfs *f, struct node *n, const struct stat *st, uint64_t size)
+int quota_check_size(struct fmfs *f, struct node *n, const struct stat *st,
+		     uint64_t size)
 {
 	const struct quota *q = &f->quota;
 	char path[NODE_PATH_LEN];
@@ -251,8 +254,9 @@ static int take(struct fmfs *f, const char *name, uint64_t len, uint64_t *taken)
 	}
 	*taken = ok ? len : 0;
 	if (!ok && log_allowed(&refusals))
-		log_warn("%s: refused: it would take %" PRIu64 " bytes more, and %" PRIu64
-			 " of max_store, %" PRIu64 ", are taken",
+		log_warn("%s: refused: it would take %" PRIu64
+			 " bytes more, and %" PRIu64 " of max_store, %" PRIu64
+			 ", are taken",
 			 name, len, quota_used(f), q->max_store);
 	return ok ? 0 : -ENOSPC;
 }

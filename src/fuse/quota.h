@@ -30,9 +30,9 @@ struct node;
 
 struct quota {
 	uint64_t max_pool;  /* bytes of a file; 0: no limit */
-	uint64_t max_store; /* bytes of all together; 0: no limit, and nothing is counted */
+	uint64_t max_store; /* of all together; 0: no limit, and nothing is counted */
 
-	pthread_mutex_t lock; /* guards what follows */
+	pthread_mutex_t lock;   /* guards what follows */
 	pthread_cond_t settled; /* promised is less */
 	pthread_cond_t wake;    /* of the thread */
 	struct usage usage;
@@ -75,7 +75,8 @@ int quota_take_range(struct fmfs *f, struct node *n, uint64_t off, uint64_t len,
 int quota_take_reserve(struct fmfs *f, struct node *n, int mode, uint64_t off,
 		       uint64_t len, uint64_t *taken);
 /* May the file be made so long?  The same errors. */
-int quota_check_size(struct fmfs *f, struct node *n, const struct stat *st, uint64_t size);
+int quota_check_size(struct fmfs *f, struct node *n, const struct stat *st,
+		     uint64_t size);
 /* May there be a copy of the file `from`, by this name, in the place of `old`, if not NULL? */
 int quota_take_copy(struct fmfs *f, const struct stat *from, const struct stat *old,
 		    const char *name, uint64_t *taken);

@@ -33,7 +33,8 @@ static int count_file(struct fmfs *f, const char *path)
 	pthread_mutex_lock(&q->lock);
 	if (q->stop)
 		rc = -ECANCELED;
-	else if (lstat(path, &st) == 0 && S_ISREG(st.st_mode) && store_owns(&f->store, &st))
+	else if (lstat(path, &st) == 0 && S_ISREG(st.st_mode) &&
+		 store_owns(&f->store, &st))
 		rc = usage_set(&q->usage, st.st_ino, usage_of(&st));
 	pthread_mutex_unlock(&q->lock);
 	return rc;

@@ -334,6 +334,23 @@ int quota_take_copy(struct fmfs *f, const struct stat *from, const struct stat *
 	return q->max_store == 0 ? 0 : take(f, name, len > had ? len - had : 0, taken);
 }
 
+int quota_take_rest(struct fmfs *f, int to, const char *name, uint64_t *taken)
+{
+	uint64_t more = 0;
+	struct stat st;
+	int rc;
+
+	if (f->quota.max_store == 0)
+		return 0;
+	if (fstat(to, &st) < 0)
+		return -errno;
+	if (usage_of(&st) <= *taken)
+		return 0;
+	rc = take(f, name, usage_of(&st) - *taken, &more);
+	*taken += more;
+	return rc;
+}
+
 void quota_statfs(struct fmfs *f, struct statvfs *st)
 {
 	struct quota *q = &f->quota;

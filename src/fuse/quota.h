@@ -80,6 +80,9 @@ int quota_check_size(struct fmfs *f, struct node *n, const struct stat *st,
 /* May there be a copy of the file `from`, by this name, in the place of `old`, if not NULL? */
 int quota_take_copy(struct fmfs *f, const struct stat *from, const struct stat *old,
 		    const char *name, uint64_t *taken);
+/* The same of the copy that was made, `to`, which has more than what was taken if the file
+ * got longer meanwhile. */
+int quota_take_rest(struct fmfs *f, int to, const char *name, uint64_t *taken);
 
 /* It was done, or not: the file has what it has.  fd may be O_PATH. */
 void quota_settle(struct fmfs *f, int fd, uint64_t taken);

@@ -136,6 +136,8 @@ static int make_clone(fuse_req_t req, struct node *n, struct place *at, mode_t m
 	if (rc == 0)
 		rc = fill_clone(req, n, at, mode, from, to);
 	if (rc == 0)
+		rc = quota_take_rest(f, to, at->name, &taken);
+	if (rc == 0)
 		rc = entry_publish(f, tmp, at->folder, at->name);
 	else
 		unlinkat(f->store.tmp_fd, tmp, 0);

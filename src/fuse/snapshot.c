@@ -225,6 +225,8 @@ static int make_in_tmp(fuse_req_t req, struct node *n, int from, struct node *di
 		return to;
 	rc = fill_tmp(req, n, from, to, name, &taken);
 	if (rc == 0)
+		rc = quota_take_rest(f, to, name, &taken);
+	if (rc == 0)
 		rc = entry_publish(f, tmp, dir, name);
 	else
 		unlinkat(f->store.tmp_fd, tmp, 0);

@@ -72,18 +72,20 @@ static int count_files(struct fmfs *f, FTS *tree)
 	return rc == 0 && !all ? -EAGAIN : rc;
 }
 
-/* What was not seen is gone; but if folders were moved, it may have been missed. */
+/*
+ * What was not seen is gone; but if folders were moved, it may have been missed.  Half-made
+ * files in tmp/ are those that space was promised for, or are open.
+ */
 static int scan(struct fmfs *f)
 {
-	char pools[PATH_MAX + 8], tmp[PATH_MAX + 8];
-	char *const roots[] = { pools, tmp, NULL };
+	char pools[PATH_MAX + 8];
+	char *const roots[] = { pools, NULL };
 	struct quota *q = &f->quota;
 	unsigned int nrenames;
 	FTS *tree;
 	int rc;
 
 	snprintf(pools, sizeof(pools), "%s/pools", f->store.path);
-	snprintf(tmp, sizeof(tmp), "%s/tmp", f->store.path);
 	tree = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR | FTS_NOSTAT, NULL);
 	if (tree == NULL)
 		return -errno;

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -30,7 +31,12 @@ static void print_text(const struct fmfs_info *info, const struct mount_entry *m
 	printf("reflink: %s\n", info->flags & FMFS_F_REFLINK ? "yes" : "no");
 	printf("read-only: %s\n", info->flags & FMFS_F_READONLY ? "yes" : "no");
 	printf("atomic: %s\n", info->flags & FMFS_F_ATOMIC ? "yes" : "no");
-	printf("daemon: %llu\n", (unsigned long long)info->pid);
+	if (info->max_pool > 0)
+		printf("max_pool: %" PRIu64 "\n", info->max_pool);
+	if (info->max_store > 0)
+		printf("max_store: %" PRIu64 "\nused: %" PRIu64 "\n", info->max_store,
+		       info->used);
+	printf("daemon: %" PRIu64 "\n", info->pid);
 	printf("store: %s\n", store);
 	printf("mountpoint: %s\n", point);
 	free(why);
@@ -50,6 +56,12 @@ static void print_json(const struct fmfs_info *info, const struct mount_entry *m
 	cli_json_set(obj, "reflink", json_boolean(info->flags & FMFS_F_REFLINK));
 	cli_json_set(obj, "read_only", json_boolean(info->flags & FMFS_F_READONLY));
 	cli_json_set(obj, "atomic", json_boolean(info->flags & FMFS_F_ATOMIC));
+	if (info->max_pool > 0)
+		cli_json_set(obj, "max_pool", cli_json_u64(info->max_pool));
+	if (info->max_store > 0) {
+		cli_json_set(obj, "max_store", cli_json_u64(info->max_store));
+		cli_json_set(obj, "used", cli_json_u64(info->used));
+	}
 	cli_json_set(obj, "daemon", cli_json_u64(info->pid));
 	if (mount->source)
 		cli_json_text(obj, "store", mount->source);

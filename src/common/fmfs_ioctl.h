@@ -8,6 +8,7 @@
 #ifndef FM_FMFS_IOCTL_H
 #define FM_FMFS_IOCTL_H
 
+#include <fcntl.h>
 #include <linux/ioctl.h>
 #include <stdint.h>
 
@@ -23,9 +24,22 @@ struct fmfs_info {		/* FMFS_IOC_INFO: any file of the mount */
 	uint32_t abi;		/* FMFS_ABI */
 	uint32_t flags;		/* FMFS_F_ */
 	uint64_t pid;		/* of the daemon */
-	char why_not[256];	/* no passthrough: the reason; else "" */
+	char why_not[232];	/* no passthrough: the reason; else "" */
+	/* Was part of why_not, which ended before: 0 is what a daemon that knows no quotas
+	 * says, unless it has that much to say. */
+	uint64_t max_pool;	/* bytes that a file may have; 0: no limit */
+	uint64_t max_store;	/* bytes that all may have; 0: no limit */
+	uint64_t used;		/* bytes of these that they have; 0: not counted */
 };
 #define FMFS_ABI 1u
+
+/*
+ * How the library opens a pool, among other flags; without O_TRUNC and O_APPEND.  Who opens
+ * a file of a mount so has space reserved, by fallocate(2), for all that he writes to it:
+ * so with quotas his write(2) need not be looked at, and goes straight to the file all the
+ * same.
+ */
+#define FMFS_OPEN_RESERVING (O_RDWR | O_NONBLOCK)
 
 /* The caller may not read the file; nor is he told its UUID, age and number of roots. */
 #define FMFS_KIND_UNKNOWN UINT32_MAX

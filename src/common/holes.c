@@ -91,7 +91,7 @@ static bool is_plenty(int fd, uint64_t len)
 	return fstatvfs(fd, &fs) == 0 && fs.f_bavail / 2 > len / fs.f_frsize;
 }
 
-int holes_find(int fd, uint64_t off, uint64_t len, struct holes *h)
+int holes_find(int fd, uint64_t off, uint64_t len, bool all, struct holes *h)
 {
 	uint64_t end = off + len, within, from;
 	uint32_t nseen = 0;
@@ -116,7 +116,7 @@ int holes_find(int fd, uint64_t off, uint64_t len, struct holes *h)
 			break;
 		nseen += NEXTENTS;
 		if (rc == 0 && (off == from ||
-				(nseen == NEXTENTS_CHEAP && is_plenty(fd, len))))
+				(!all && nseen == NEXTENTS_CHEAP && is_plenty(fd, len))))
 			return add(h, off, end, false);
 	}
 	return rc == 0 ? add(h, off, end, true) : rc;

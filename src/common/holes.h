@@ -13,7 +13,7 @@
 struct hole {
 	uint64_t off, len;
 	bool sure;	/* false: the file system does not tell, or it would take long and
-			 * much is free: so it may be none */
+			 * was not to be: so it may be none */
 };
 
 struct holes {	/* in the order of being found */
@@ -25,8 +25,9 @@ struct holes {	/* in the order of being found */
 };
 
 /* Add the holes of [off, off + len) to the list, which is all zeroes at first; what
- * lies behind the end of the file counts as one.  0 or -ENOMEM. */
-int holes_find(int fd, uint64_t off, uint64_t len, struct holes *h);
+ * lies behind the end of the file counts as one.  Without `all`, where much is free, a
+ * file in very many pieces may be one hole that is not sure.  0 or -ENOMEM. */
+int holes_find(int fd, uint64_t off, uint64_t len, bool all, struct holes *h);
 void holes_free(struct holes *h);
 
 /* -ENOSPC if the file system has less than the holes lack, or where blocks are

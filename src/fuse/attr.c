@@ -136,6 +136,13 @@ static int set_all(int fd, const struct stat *attr, int to_set)
 	return rc;
 }
 
+static int check_size(struct fmfs *f, struct node *n, int fd, off_t size)
+{
+	struct stat st;
+
+	return fstat(fd, &st) < 0 ? -errno : quota_check_size(f, n, &st, size);
+}
+
 void fmfs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 		  struct fuse_file_info *fi)
 {
@@ -150,7 +157,11 @@ void fmfs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 		fuse_reply_err(req, -fd);
 		return;
 	}
-	rc = set_all(fd, attr, to_set);
+	rc = to_set & FUSE_SET_ATTR_SIZE ? check_size(f, n, fd, attr->st_size) : 0;
+	if (rc == 0)
+		rc = set_all(fd, attr, to_set);
+	if (to_set & FUSE_SET_ATTR_SIZE)
+		quota_look(f, fd);
 	if (rc == 0 && fstatat(fd, "", &st, AT_EMPTY_PATH) < 0)
 		rc = -errno;
 	close(fd);
@@ -165,13 +176,16 @@ void fmfs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 
 void fmfs_statfs(fuse_req_t req, fuse_ino_t ino)
 {
+	struct fmfs *f = fmfs_of(req);
 	struct statvfs st;
 
 	(void)ino;
-	if (fstatvfs(fmfs_of(req)->store.pools_fd, &st) < 0)
+	if (fstatvfs(f->store.pools_fd, &st) < 0) {
 		fuse_reply_err(req, errno);
-	else
-		fuse_reply_statfs(req, &st);
+		return;
+	}
+	quota_statfs(f, &st);
+	fuse_reply_statfs(req, &st);
 }
 
 /* --- extended attributes ---------------------------------------------------- */

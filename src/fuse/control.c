@@ -45,6 +45,9 @@ static void reply_info(fuse_req_t req, size_t out_max)
 		info.flags |= FMFS_F_READONLY;
 	if (f->atomic)
 		info.flags |= FMFS_F_ATOMIC;
+	info.max_pool = f->quota.max_pool;
+	info.max_store = f->quota.max_store;
+	info.used = quota_used(f);
 	fuse_reply_ioctl(req, 0, &info, sizeof(info));
 }
 

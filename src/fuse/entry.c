@@ -327,36 +327,43 @@ void fmfs_symlink(fuse_req_t req, const char *to, fuse_ino_t parent, const char 
 
 /* --- removing ------------------------------------------------------------- */
 
-/* What is at the path.  Held, so that its inode number is not another file's before its
- * node is known to be gone. */
-static int remove_held(struct fmfs *f, const char *path, int flags)
+/* Held, so that its inode number is not another file's before its node is known to be
+ * gone. */
+static int remove_held(struct fmfs *f, int fd, const char *name, int flags,
+		       const char *path)
 {
-	int fd = openat(f->store.pools_fd, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	struct stat st;
-	int rc = 0;
 
-	if (fd < 0)
+	if (fstat(fd, &st) < 0)
 		return -errno;
-	if (fstat(fd, &st) < 0 || unlinkat(f->store.pools_fd, path, flags) < 0)
-		rc = -errno;
-	if (rc == 0)
-		node_gone(&f->nodes, st.st_ino);
-	close(fd);
-	return rc;
+	if (!entry_visible(f, name, &st))
+		return -ENOENT;
+	if (unlinkat(f->store.pools_fd, path, flags) < 0)
+		return -errno;
+	node_gone(&f->nodes, st.st_ino);
+	quota_removed(f, st.st_ino);
+	return 0;
 }
 
 /* flags: as of unlinkat(2). */
 static int remove_name(struct fmfs *f, struct node *dir, const char *name, int flags,
 		       char path[NODE_PATH_LEN])
 {
-	struct stat st;
-	int rc;
+	int fd, rc;
 
+	if (dir == NULL)
+		return -ESTALE;
 	node_hold_names(&f->nodes);
-	rc = entry_find(f, dir, name, path, &st);
-	if (rc == 0)
-		rc = remove_held(f, path, flags);
+	rc = node_child_path(&f->nodes, dir, name, path);
+	fd = rc < 0 ? -1
+		    : openat(f->store.pools_fd, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd >= 0)
+		rc = remove_held(f, fd, name, flags, path);
+	else if (rc == 0)
+		rc = -errno;
 	node_let_names(&f->nodes);
+	if (fd >= 0)
+		close(fd);
 	return rc;
 }
 

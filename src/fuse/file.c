@@ -31,13 +31,17 @@ static void let_go(fuse_req_t req, struct node *n)
 {
 	passthrough_detach(req, node_release(n));
 	tmpfile_closed(fmfs_of(req), n);
+	quota_closed(fmfs_of(req), n);
 }
 
 /* Complete fi for the node, which is held; file_reads() looks at its last bit. */
 static int make_handle(fuse_req_t req, struct node *n, struct fuse_file_info *fi)
 {
+	quota_opened(fmfs_of(req), n);
 	fi->fh = (atomic_fetch_add(&fmfs_of(req)->last_fh, 1) + 1) << 1 |
 		 ((fi->flags & O_ACCMODE) != O_WRONLY);
+	/* Also with passthrough: then it is for read(2) and write(2) alone. */
+	fi->direct_io = quota_binds(&fmfs_of(req)->quota, fi->flags) && passthrough_on(req);
 	return passthrough_attach(req, n, fi);
 }
 
@@ -57,7 +61,7 @@ static int open_node(fuse_req_t req, struct node *n, struct fuse_file_info *fi)
 	if (write)
 		attr_drop_suid(req, n, n->fd);
 	if ((fi->flags & O_TRUNC) && ftruncate(n->fd, 0) < 0)
-		rc = -errno;
+		rc = -errno; /* what is there now, quota_opened() sees */
 	if (rc == 0)
 		rc = make_handle(req, n, fi);
 	if (rc < 0)
@@ -146,21 +150,35 @@ void fmfs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	fuse_reply_data(req, &buf, FUSE_BUF_SPLICE_MOVE);
 }
 
+static ssize_t write_buf(int fd, struct fuse_bufvec *in, off_t off)
+{
+	struct fuse_bufvec out = FUSE_BUFVEC_INIT(fuse_buf_size(in));
+
+	out.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
+	out.buf[0].fd = fd;
+	out.buf[0].pos = off;
+	return fuse_buf_copy(&out, in, 0);
+}
+
 void fmfs_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *in, off_t off,
 		    struct fuse_file_info *fi)
 {
-	struct fuse_bufvec out = FUSE_BUFVEC_INIT(fuse_buf_size(in));
-	ssize_t n;
+	struct fmfs *f = fmfs_of(req);
+	struct node *n = fmfs_node(req, ino);
+	uint64_t taken = 0;
+	ssize_t done = 0;
 
-	(void)fi;
-	out.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
-	out.buf[0].fd = fmfs_node(req, ino)->fd;
-	out.buf[0].pos = off;
-	n = fuse_buf_copy(&out, in, 0);
-	if (n < 0)
-		fuse_reply_err(req, -n);
+	/* What was stored through a mapping is too late to refuse. */
+	if (!fi->writepage)
+		done = quota_take_range(f, n, off, fuse_buf_size(in), &taken);
+	if (done == 0) {
+		done = write_buf(n->fd, in, off);
+		quota_settle(f, n->fd, taken);
+	}
+	if (done < 0)
+		fuse_reply_err(req, -done);
 	else
-		fuse_reply_write(req, n);
+		fuse_reply_write(req, done);
 }
 
 void fmfs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -184,6 +202,8 @@ void fmfs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct node *n = fmfs_node(req, ino);
 
 	locks_release(req, n, fi->fh);
+	if (is_write(fi->flags))
+		quota_look(fmfs_of(req), n->fd);
 	let_go(req, n);
 	/* Others have it open: whoever opens a pool opens it twice, and is at it right
 	 * now.  To read it again can wait. */
@@ -206,6 +226,7 @@ void fmfs_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_i
 		return;
 	}
 	index_touched(fmfs_of(req)->index, n);
+	quota_look(fmfs_of(req), n->fd); /* for what was stored through mappings */
 	fuse_reply_err(req, 0);
 }
 
@@ -220,7 +241,7 @@ static int reserve(int fd, off_t off, off_t len)
 	size_t i;
 	int rc;
 
-	rc = holes_find(fd, off, len, &holes);
+	rc = holes_find(fd, off, len, false, &holes);
 	if (rc == 0)
 		rc = holes_check(fd, &holes);
 	for (i = 0; i < holes.n && rc == 0; i++)
@@ -262,10 +283,17 @@ static int do_fallocate(int fd, int mode, off_t off, off_t len)
 void fmfs_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
 		    struct fuse_file_info *fi)
 {
+	struct fmfs *f = fmfs_of(req);
+	struct node *n = fmfs_node(req, ino);
+	uint64_t taken;
 	int rc;
 
 	(void)fi;
-	rc = do_fallocate(fmfs_node(req, ino)->fd, mode, off, len);
+	rc = quota_take_reserve(f, n, mode, off, len, &taken);
+	if (rc == 0) {
+		rc = do_fallocate(n->fd, mode, off, len);
+		quota_settle(f, n->fd, taken);
+	}
 	fuse_reply_err(req, -rc);
 }
 
@@ -284,20 +312,41 @@ void fmfs_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 		fuse_reply_lseek(req, pos);
 }
 
+/* What there is to be copied from there, as far as a reply can tell. */
+static size_t copy_len(int fd, off_t off, size_t len)
+{
+	struct stat st;
+
+	if (len > COPY_MAX)
+		len = COPY_MAX;
+	if (fstat(fd, &st) < 0 || off >= st.st_size)
+		return 0;
+	return (off_t)len < st.st_size - off ? (off_t)len : st.st_size - off;
+}
+
 void fmfs_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 			  struct fuse_file_info *fi_in, fuse_ino_t ino_out,
 			  off_t off_out, struct fuse_file_info *fi_out, size_t len,
 			  int flags)
 {
+	struct node *out = fmfs_node(req, ino_out);
+	struct fmfs *f = fmfs_of(req);
+	int from = fmfs_node(req, ino_in)->fd;
+	uint64_t taken;
 	ssize_t n;
 
 	(void)fi_in;
 	(void)fi_out;
-	n = copy_file_range(fmfs_node(req, ino_in)->fd, &off_in,
-			    fmfs_node(req, ino_out)->fd, &off_out,
-			    len < COPY_MAX ? len : COPY_MAX, flags);
+	len = copy_len(from, off_in, len);
+	n = quota_take_range(f, out, off_out, len, &taken);
+	if (n == 0) {
+		n = copy_file_range(from, &off_in, out->fd, &off_out, len, flags);
+		if (n < 0)
+			n = -errno;
+		quota_settle(f, out->fd, taken);
+	}
 	if (n < 0)
-		fuse_reply_err(req, errno);
+		fuse_reply_err(req, -n);
 	else
 		fuse_reply_write(req, n);
 }

@@ -6,7 +6,8 @@
  * Threads.  The loop's workers (loop.c) run the operations; one thread keeps the
  * catalog (index.c), one serves lock requests that must wait (locks.c), one tells
  * the kernel of names (notify.c), one rewrites files (defrag.c), one waits for signals
- * (mount.c).  Lock order, outermost first:
+ * (mount.c), and with max_store one counts what files have (quotascan.c).  Lock order,
+ * outermost first:
  *
  *   index.work       the catalog: held during SQLite's work; only the index
  *                    thread and listings take it
@@ -14,6 +15,7 @@
  *   nodes.names      paths: who uses one has it shared, who renames, alone
  *   node.lock        the open state of one file, and its locks; has nodes.names
  *                    shared within it, so that who renames takes those of folders only
+ *   quota.lock       what files have allocated
  *   nodes.lock       the table of nodes: names, parents, counts
  *
  * index.lock (the queue of what happened), notifier.lock, defrag.lock, dirs.lock, loop.lock,
@@ -35,6 +37,7 @@
 #include "fuse/node.h"
 #include "fuse/notify.h"
 #include "fuse/passthrough.h"
+#include "fuse/quota.h"
 #include "fuse/store.h"
 
 /* What was negotiated with the kernel, which is so as long as the mount. */
@@ -54,6 +57,7 @@ struct fmfs {
 	struct notifier notifier;
 	struct defrag defrag;
 	struct passthrough passthrough;
+	struct quota quota;
 	struct index *index;
 	struct fuse_session *session;
 	struct fmfs_terms terms;

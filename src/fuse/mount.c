@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
@@ -109,6 +110,17 @@ static void init_as_before(struct fmfs *f, struct fuse_conn_info *conn)
 		fuse_session_exit(f->session);
 }
 
+static void log_quota(struct fmfs *f)
+{
+	if (f->quota.max_pool > 0)
+		log_info("%s: max_pool is %" PRIu64 " bytes", f->store.path,
+			 f->quota.max_pool);
+	if (f->quota.max_store > 0)
+		log_info("%s: max_store is %" PRIu64 " bytes, of which %" PRIu64
+			 " are taken",
+			 f->store.path, f->quota.max_store, quota_used(f));
+}
+
 static void init(void *data, struct fuse_conn_info *conn)
 {
 	struct fmfs *f = data;
@@ -128,6 +140,7 @@ static void init(void *data, struct fuse_conn_info *conn)
 	f->terms.want = conn->want_ext;
 	f->terms.max_write = conn->max_write;
 	log_info("%s: mounted at %s", f->store.path, f->mountpoint);
+	log_quota(f);
 	service_ready();
 	if (m->ready_fd < 0)
 		return;
@@ -369,6 +382,8 @@ static int open_tables(struct mounting *m)
 	if (rc == 0)
 		rc = defrag_start(&f->defrag, m->opt.max_stall * INT64_C(1000000));
 	if (rc == 0)
+		rc = quota_start(f);
+	if (rc == 0)
 		rc = index_open(f, m->complete, &f->index);
 	return rc;
 }
@@ -383,6 +398,8 @@ static int run_fs(struct mounting *m)
 	f->may_chown = geteuid() == 0;
 	f->attr_timeout = m->opt.attr_timeout;
 	f->entry_timeout = m->opt.entry_timeout;
+	f->quota.max_pool = m->opt.max_pool;
+	f->quota.max_store = m->opt.max_store;
 	rc = check_places(m);
 	if (rc < 0)
 		return rc;
@@ -402,6 +419,7 @@ static int run_fs(struct mounting *m)
 	locks_stop(&f->locks);
 	notify_stop(&f->notifier);
 	defrag_stop(&f->defrag);
+	quota_stop(f);
 	dirs_destroy(&f->dirs);
 	node_table_destroy(&f->nodes);
 	return rc;

@@ -441,6 +441,16 @@ int node_path(struct node_table *t, struct node *n, char path[NODE_PATH_LEN])
 	return node_child_path(t, n, NULL, path);
 }
 
+bool node_has_name(struct node_table *t, struct node *n)
+{
+	bool has;
+
+	pthread_mutex_lock(&t->lock);
+	has = !n->gone;
+	pthread_mutex_unlock(&t->lock);
+	return has;
+}
+
 int node_child_path(struct node_table *t, struct node *parent, const char *name,
 		    char path[NODE_PATH_LEN])
 {

@@ -124,6 +124,7 @@ void node_let_names(struct node_table *t);
  * -ENAMETOOLONG. */
 #define NODE_PATH_LEN PATH_MAX
 int node_path(struct node_table *t, struct node *n, char path[NODE_PATH_LEN]);
+bool node_has_name(struct node_table *t, struct node *n);
 
 /* The path that the name has in the folder. */
 int node_child_path(struct node_table *t, struct node *parent, const char *name,

@@ -58,6 +58,36 @@ static bool set_max_threads(struct mount_options *o, const char *value)
 	return parse_number(value, MAX_THREADS, &o->max_threads) && o->max_threads > 0;
 }
 
+/* Bytes, or with a letter behind it 1,024 of them, and so on; not 0. */
+static bool parse_size(const char *value, uint64_t *out)
+{
+	static const char letters[] = "KMGT";
+	const char *letter;
+	uint64_t n, unit;
+	char *end;
+
+	if (value[0] < '0' || value[0] > '9')
+		return false;
+	errno = 0;
+	n = strtoull(value, &end, 10);
+	letter = *end == '\0' ? NULL : strchr(letters, *end & ~0x20);
+	unit = letter == NULL ? 1 : UINT64_C(1) << 10 * (letter - letters + 1);
+	if (errno != 0 || n == 0 || n > INT64_MAX / unit)
+		return false;
+	*out = n * unit;
+	return *end == '\0' || (letter != NULL && end[1] == '\0');
+}
+
+static bool set_max_pool(struct mount_options *o, const char *value)
+{
+	return parse_size(value, &o->max_pool);
+}
+
+static bool set_max_store(struct mount_options *o, const char *value)
+{
+	return parse_size(value, &o->max_store);
+}
+
 static bool set_ro(struct mount_options *o, const char *value)
 {
 	(void)value;
@@ -88,6 +118,7 @@ static bool set_no_passthrough(struct mount_options *o, const char *value)
 
 enum option_kind {
 	OPT_OURS,
+	OPT_SIZE,    /* the same, with parse_size() */
 	OPT_KERNEL,  /* handed on */
 	OPT_IGNORED, /* for mount(8), or what is so anyway */
 	OPT_REFUSED
@@ -106,6 +137,8 @@ static const struct option_desc {
 	{ "entry_timeout=", OPT_OURS, set_entry_timeout },
 	{ "max_stall=", OPT_OURS, set_max_stall },
 	{ "max_threads=", OPT_OURS, set_max_threads },
+	{ "max_pool=", OPT_SIZE, set_max_pool },
+	{ "max_store=", OPT_SIZE, set_max_store },
 	{ "fsname=", OPT_KERNEL, NULL },
 	{ "allow_other", OPT_KERNEL, NULL },
 	{ "noexec", OPT_KERNEL, NULL },
@@ -215,9 +248,13 @@ static int take_option(struct mount_options *o, const char *word)
 	}
 	switch (d->kind) {
 	case OPT_OURS:
+	case OPT_SIZE:
 		if (d->set(o, value == NULL ? "" : value + 1))
 			return 0;
-		log_error("-o %s: not a good value", word);
+		log_error("-o %s: not a good value%s", word,
+			  d->kind == OPT_SIZE
+				  ? ": a number of bytes, or with K, M, G or T behind it"
+				  : "");
 		return -EINVAL;
 	case OPT_KERNEL:
 		return hand_on(o, word);
@@ -359,6 +396,8 @@ void options_print_help(void)
 	      "  -o entry_timeout=S    seconds that names are believed for (1)\n"
 	      "  -o max_stall=MS       rewrite a pool if a snapshot held its writer up longer (250)\n"
 	      "  -o max_threads=N      threads that serve requests (10)\n"
+	      "  -o max_pool=SIZE      let no file be longer: bytes, or with K, M, G, T\n"
+	      "  -o max_store=SIZE     let all files together have no more space\n"
 	      "  -o allow_other        let other users in (always so if root mounts)\n"
 	      "\n"
 	      "mount.fmfs(8) has the rest.  'fmfs umount MOUNTPOINT' unmounts.\n",

@@ -4,6 +4,7 @@
 #define FM_FUSE_OPTIONS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct mount_options {
 	const char *store;
@@ -22,6 +23,8 @@ struct mount_options {
 	double entry_timeout; /* seconds */
 	unsigned int max_stall; /* milliseconds; 0: no matter how long */
 	unsigned int max_threads;
+	uint64_t max_pool;  /* bytes; 0: no limit */
+	uint64_t max_store; /* bytes; 0: no limit */
 	char *fuse; /* for libfuse and the kernel, with commas; allocated */
 };
 

@@ -24,7 +24,7 @@ struct passthrough {
 	bool wanted;  /* negotiated with the kernel */
 	bool decided; /* by a first try, which needs a request */
 	bool on;
-	char why_not[256]; /* if it is not on: the reason */
+	char why_not[232]; /* if it is not on: the reason */
 	bool slow;	   /* and the kernel's limit of dirty pages could not be lifted */
 };
 

@@ -493,8 +493,11 @@ static void note_renamed(struct fmfs *f, const struct renaming *r)
 	struct node *n, *other;
 
 	if (!(r->flags & RENAME_EXCHANGE) && r->had_target &&
-	    r->replaced.st_ino != r->st.st_ino)
+	    r->replaced.st_ino != r->st.st_ino) {
 		node_gone(&f->nodes, r->replaced.st_ino);
+		quota_removed(f, r->replaced.st_ino);
+	}
+	quota_renamed(f);
 	/* The kernel looked it up to rename it. */
 	n = node_enter(&f->nodes, r->newdir, r->newname, &r->st);
 	if (n == NULL)

@@ -117,22 +117,28 @@ static int fill_clone(fuse_req_t req, struct node *n, const struct place *at,
 }
 
 static int make_clone(fuse_req_t req, struct node *n, struct place *at, mode_t mode,
-		      int from)
+		      int from, const struct stat *st)
 {
 	struct fmfs *f = fmfs_of(req);
 	char tmp[STORE_TMP_NAME_LEN];
+	uint64_t taken;
 	int rc, to;
 
 	to = store_tmp_file(&f->store, tmp);
 	if (to < 0)
 		return to;
-	rc = fill_clone(req, n, at, mode, from, to);
+	rc = quota_take_copy(f, st, NULL, at->name, &taken);
+	if (rc == 0)
+		rc = fill_clone(req, n, at, mode, from, to);
+	if (rc == 0)
+		rc = quota_take_rest(f, to, at->name, &taken);
 	if (rc == 0)
 		rc = entry_publish(f, tmp, at->folder, at->name);
 	else
 		unlinkat(f->store.tmp_fd, tmp, 0);
 	if (rc == 0)
 		tell(f, at, to, "clone", n);
+	quota_settle(f, to, taken);
 	close(to);
 	return rc;
 }
@@ -168,7 +174,7 @@ int restore_clone(fuse_req_t req, struct node *n, const struct fmfs_clone *to)
 		return rc;
 	rc = from = open_source(req, n, &st);
 	if (from >= 0) {
-		rc = make_clone(req, n, &at, to->mode & 0777, from);
+		rc = make_clone(req, n, &at, to->mode & 0777, from, &st);
 		close(from);
 	}
 	node_unref(&f->nodes, at.folder);
@@ -271,12 +277,25 @@ static mode_t mode_of(const struct rollback *r)
 	return r->st.st_mode & kept;
 }
 
-static int fill_new(struct rollback *r, int new)
+/* What the pool has now, it will not have any more. */
+static int take_space(struct rollback *r, uint64_t *taken)
+{
+	struct stat st;
+
+	if (fstat(r->from, &st) < 0)
+		return -errno;
+	return quota_take_copy(fmfs_of(r->req), &st, r->old >= 0 ? &r->st : NULL,
+			       r->at.name, taken);
+}
+
+static int fill_new(struct rollback *r, int new, uint64_t *taken)
 {
 	int rc;
 
 	nocow_set(new, nocow_get(r->from)); /* or they cannot share blocks */
-	rc = copy_file(r->req, r->from, new);
+	rc = take_space(r, taken);
+	if (rc == 0)
+		rc = copy_file(r->req, r->from, new);
 	if (rc == 0 && r->old >= 0)
 		rc = copy_xattrs(r->old, new);
 	if (rc < 0)
@@ -336,6 +355,7 @@ static void let_go_of_old(struct rollback *r)
 	uint64_t id = node_replaced(&f->nodes, r->st.st_ino, r->old);
 
 	r->old = -1;
+	quota_removed(f, r->st.st_ino);
 	/* By its name it is to be looked at again. */
 	if (id != 0)
 		fuse_lowlevel_notify_inval_inode(f->session, id, -1, 0);
@@ -345,12 +365,13 @@ static int replace(struct rollback *r)
 {
 	struct fmfs *f = fmfs_of(r->req);
 	char tmp[STORE_TMP_NAME_LEN];
+	uint64_t taken = 0;
 	int new, rc;
 
 	new = store_tmp_file(&f->store, tmp);
 	if (new < 0)
 		return new;
-	rc = fill_new(r, new);
+	rc = fill_new(r, new, &taken);
 	node_hold_names(&f->nodes);
 	if (rc == 0)
 		rc = find_path(f, &r->at);
@@ -365,6 +386,7 @@ static int replace(struct rollback *r)
 		rc = store_sync_folder(&f->store, r->at.path);
 	}
 	node_let_names(&f->nodes);
+	quota_settle(f, new, taken);
 	close(new);
 	return rc;
 }

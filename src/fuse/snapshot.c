@@ -201,31 +201,44 @@ int snapshot_capture(fuse_req_t req, struct node *n, int from, int to, const cha
 	return copy_quiet(req, from, to, name);
 }
 
+/* --- the file ----------------------------------------------------------------- */
+
+struct making {
+	fuse_req_t req;
+	struct node *pool, *dir;
+	const char *name; /* in the folder */
+	bool link;	  /* for link(2): the kernel has the pool and the folder locked */
+	int from, to;
+	uint64_t taken; /* of max_store */
+};
+
 /* The snapshot in tmp/, complete and on the disk. */
-static int fill_tmp(fuse_req_t req, struct node *n, int from, int to, const char *name,
-		    bool link)
+static int fill_tmp(struct making *m)
 {
-	struct fmfs *f = fmfs_of(req);
+	struct fmfs *f = fmfs_of(m->req);
 	struct stat st;
 	int rc;
 
-	if (fstat(from, &st) < 0)
+	if (fstat(m->from, &st) < 0)
 		return -errno;
-	if (!snapshot_allowed(req, &st))
+	if (!snapshot_allowed(m->req, &st))
 		return -EPERM;
-	rc = snapshot_capture(req, n, from, to, name, link);
+	rc = quota_take_copy(f, &st, NULL, m->name, &m->taken);
+	if (rc == 0)
+		rc = snapshot_capture(m->req, m->pool, m->from, m->to, m->name, m->link);
 	if (rc < 0)
 		return rc;
-	if (f->may_chown && fchown(to, st.st_uid, st.st_gid) < 0)
+	if (f->may_chown && fchown(m->to, st.st_uid, st.st_gid) < 0)
 		return -errno;
-	if (fchmod(to, st.st_mode & 0777) < 0 || fsync(to) < 0)
+	if (fchmod(m->to, st.st_mode & 0777) < 0 || fsync(m->to) < 0)
 		return -errno;
-	return 0;
+	return quota_take_rest(f, m->to, m->name, &m->taken);
 }
 
-static int check_request(struct fmfs *f, struct node *n, struct node *dir,
-			 const char *name)
+static int check_request(const struct making *m)
 {
+	struct fmfs *f = fmfs_of(m->req);
+	const struct node *n = m->pool;
 	int rc;
 
 	if (n->dir)
@@ -233,33 +246,33 @@ static int check_request(struct fmfs *f, struct node *n, struct node *dir,
 	pthread_mutex_lock(&f->nodes.lock);
 	if (n->gone)
 		rc = n->old_fd >= 0 ? -ESTALE : -ENOENT;
-	else if (n->parent != dir || name_is_snapshot(n->name))
+	else if (n->parent != m->dir || name_is_snapshot(n->name))
 		rc = -EPERM;
 	else
-		rc = snapshot_check_name(name, n->name, strlen(n->name));
+		rc = snapshot_check_name(m->name, n->name, strlen(n->name));
 	pthread_mutex_unlock(&f->nodes.lock);
 	if ((rc == -EPERM || rc == -EINVAL) && log_allowed(&refusals))
 		log_info("%s: refused: a link must be a snapshot beside its pool: "
 			 "ln POOL POOL@TAG",
-			 name);
+			 m->name);
 	return rc;
 }
 
-/* For link(2) the kernel tells who asked, and itself, that the name is there. */
-static int publish(struct fmfs *f, struct node *n, const char *tmp, int to,
-		   struct node *dir, const char *name, bool link)
+/* For link(2) the kernel tells itself, and who asked, that the name is there. */
+static int publish(const struct making *m, const char *tmp)
 {
+	struct fmfs *f = fmfs_of(m->req);
 	struct node *made;
 	int rc;
 
 	/* The pool does not get another name before it is known that it has this snapshot. */
 	node_hold_names(&f->nodes);
-	rc = check_request(f, n, dir, name);
+	rc = check_request(m);
 	if (rc == 0)
-		rc = entry_publish(f, tmp, dir, name);
+		rc = entry_publish(f, tmp, m->dir, m->name);
 	else
 		unlinkat(f->store.tmp_fd, tmp, 0);
-	made = rc < 0 || link ? NULL : entry_tell(f, dir, name, to);
+	made = rc < 0 || m->link ? NULL : entry_tell(f, m->dir, m->name, m->to);
 	if (made != NULL) {
 		index_snapshot(f->index, made);
 		node_forget(&f->nodes, made, 1);
@@ -268,57 +281,60 @@ static int publish(struct fmfs *f, struct node *n, const char *tmp, int to,
 	return rc == -EPERM ? -EAGAIN : rc;
 }
 
-static int make_in_tmp(fuse_req_t req, struct node *n, int from, struct node *dir,
-		       const char *name, struct stat *st, bool link)
+static int make_in_tmp(struct making *m, struct stat *st)
 {
-	struct fmfs *f = fmfs_of(req);
+	struct fmfs *f = fmfs_of(m->req);
 	char tmp[STORE_TMP_NAME_LEN];
-	int to, rc;
+	int rc;
 
-	to = store_tmp_file(&f->store, tmp);
-	if (to < 0)
-		return to;
-	rc = fill_tmp(req, n, from, to, name, link);
+	m->to = store_tmp_file(&f->store, tmp);
+	if (m->to < 0)
+		return m->to;
+	rc = fill_tmp(m);
 	if (rc == 0)
-		rc = publish(f, n, tmp, to, dir, name, link);
+		rc = publish(m, tmp);
 	else
 		unlinkat(f->store.tmp_fd, tmp, 0);
-	if (rc == 0 && fstat(to, st) < 0)
+	if (rc == 0 && fstat(m->to, st) < 0)
 		rc = -errno;
-	close(to);
+	quota_settle(f, m->to, m->taken);
+	close(m->to);
 	return rc;
 }
 
-static int make(fuse_req_t req, struct node *n, struct node *dir, const char *name,
-		struct stat *st, bool link)
+static int make(struct making *m, struct stat *st)
 {
-	struct fmfs *f = fmfs_of(req);
-	int from, rc;
+	struct fmfs *f = fmfs_of(m->req);
+	int rc;
 
-	rc = check_request(f, n, dir, name);
-	if (rc == 0 && entry_stat(f, dir, name, st) == 0)
+	rc = check_request(m);
+	if (rc == 0 && entry_stat(f, m->dir, m->name, st) == 0)
 		rc = -EEXIST; /* before the work */
 	if (rc < 0)
 		return rc;
-	from = node_open(&f->nodes, n, O_RDWR);
-	if (from < 0)
-		return from;
-	rc = make_in_tmp(req, n, from, dir, name, st, link);
-	close(from);
+	m->from = node_open(&f->nodes, m->pool, O_RDWR);
+	if (m->from < 0)
+		return m->from;
+	rc = make_in_tmp(m, st);
+	close(m->from);
 	return rc;
 }
 
 int snapshot_make(fuse_req_t req, struct node *n, struct node *dir, const char *name,
 		  struct stat *st)
 {
-	return make(req, n, dir, name, st, true);
+	struct making m = {
+		.req = req, .pool = n, .dir = dir, .name = name, .link = true
+	};
+
+	return make(&m, st);
 }
 
 int snapshot_take(fuse_req_t req, struct node *n, const char *name, size_t size)
 {
+	struct making m = { .req = req, .pool = n, .name = name };
 	struct fmfs *f = fmfs_of(req);
 	char pool[NAME_MAX + 1];
-	struct node *dir;
 	struct stat st;
 	int rc;
 
@@ -326,12 +342,12 @@ int snapshot_take(fuse_req_t req, struct node *n, const char *name, size_t size)
 		return -EROFS;
 	if (memchr(name, '\0', size) == NULL || strchr(name, '/') != NULL)
 		return -EINVAL;
-	dir = node_folder(&f->nodes, n, pool);
-	if (dir == NULL)
+	m.dir = node_folder(&f->nodes, n, pool);
+	if (m.dir == NULL)
 		return -ENOENT;
-	rc = entry_may_make(req, dir);
+	rc = entry_may_make(req, m.dir);
 	if (rc == 0)
-		rc = make(req, n, dir, name, &st, false);
-	node_unref(&f->nodes, dir);
+		rc = make(&m, &st);
+	node_unref(&f->nodes, m.dir);
 	return rc;
 }

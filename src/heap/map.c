@@ -99,7 +99,7 @@ static int reopen(int fd)
 	char path[32];
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	return open(path, FMFS_OPEN_RESERVING | O_CLOEXEC);
 }
 
 /* One attempt, of `len` bytes. */
@@ -504,7 +504,7 @@ int map_claim(struct fm_heap *h, uint64_t off, uint64_t len)
 
 int map_find_holes(struct fm_heap *h, uint64_t off, uint64_t len, struct holes *holes)
 {
-	int rc = holes_find(h->fd, off, len, holes);
+	int rc = holes_find(h->fd, off, len, false, holes);
 
 	return rc < 0 ? err_sys(-rc, "a list of holes") : 0;
 }

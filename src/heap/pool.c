@@ -33,8 +33,10 @@
 /* fd, or -errno with words.  *made: the file was not there. */
 static int open_file(const char *path, int flags, bool *made)
 {
-	/* O_NONBLOCK: a FIFO must not make us wait; for files it means nothing. */
-	int mode = (flags & FM_RDONLY ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK;
+	/* O_NONBLOCK: a FIFO must not make us wait; for files it means nothing, but see
+	 * FMFS_OPEN_RESERVING. */
+	int mode = (flags & FM_RDONLY ? O_RDONLY | O_NONBLOCK : FMFS_OPEN_RESERVING) |
+		   O_CLOEXEC;
 	int fd, tries;
 
 	*made = false;

@@ -15,6 +15,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "common/fmfs_ioctl.h"
 #include "common/rw.h"
 #include "heap/atomic.h"
 #include "heap/error.h"
@@ -36,7 +37,7 @@ static int still_dead(const struct fm_heap *h, const char *why)
 
 static int open_again(const struct fm_heap *h)
 {
-	int mode = h->writable ? O_RDWR : O_RDONLY;
+	int mode = h->writable ? FMFS_OPEN_RESERVING : O_RDONLY;
 	int fd = h->file_path[0] == '\0'
 			 ? -1
 			 : open(h->file_path, mode | O_CLOEXEC | O_NONBLOCK);

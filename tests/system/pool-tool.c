@@ -8,6 +8,7 @@
  *   pool-tool commit POOL                create the pool if need be, and commit
  *   pool-tool fill POOL N                N blocks of 1 MiB, written to
  *   pool-tool drain POOL N               the same, and then most are given back, in pieces
+ *   pool-tool drained POOL N             the same, and then as hold
  *   pool-tool hold POOL                  have it open for writing, say "ready",
  *                                        until standard input ends
  */
@@ -87,6 +88,8 @@ static int run(struct fm_info *fi, int argc, char **argv)
 		return fill(fi, atoi(argv[3]), 0);
 	if (strcmp(argv[1], "drain") == 0 && argc == 4)
 		return fill(fi, atoi(argv[3]), 1);
+	if (strcmp(argv[1], "drained") == 0 && argc == 4)
+		return fill(fi, atoi(argv[3]), 1) == 0 ? hold() : 1;
 	if (strcmp(argv[1], "hold") == 0)
 		return hold();
 	fprintf(stderr, "pool-tool: wrong usage\n");

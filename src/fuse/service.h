@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a service manager (systemd) is told, and keeps for us: the protocol of sd_notify(3)
- * and sd_listen_fds(3), which is a few lines of text to a socket, and three variables of the
- * environment.  Where there is no service manager nothing happens.
+ * What a service manager (systemd) is told, and keeps for us: sd_notify(3) and
+ * sd_listen_fds(3).  Where there is no service manager nothing happens.
  */
 #ifndef FM_FUSE_SERVICE_H
 #define FM_FUSE_SERVICE_H

@@ -367,7 +367,7 @@ static int open_tables(struct mounting *m)
 	if (rc == 0)
 		rc = notify_start(&f->notifier);
 	if (rc == 0)
-		rc = index_open(f, m->complete, &f->index);
+		rc = index_open(f, m->taken != NULL, m->complete, &f->index);
 	return rc;
 }
 

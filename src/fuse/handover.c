@@ -26,10 +26,12 @@
 #define STATE_NAME "state"
 #define NAME_LEN 32
 
-/* Requests may take long (to copy a pool, say), and meanwhile others are to be served. */
+/* Requests may take long (to copy a pool, say), and meanwhile others are to be served; but
+ * on a slow disk many take long.  So the pause gets longer, if it was not enough. */
 #define PAUSE_MS 500
+#define PAUSE_MAX_MS 4000
 #define AGAIN_MS 2500
-#define NPAUSES 20
+#define NPAUSES 12
 
 /* Or less: what fmfs ends with when it does not like an option. */
 #define EXIT_REFUSES 2
@@ -139,18 +141,34 @@ static bool is_to_end(void)
 	       (sigismember(&set, SIGTERM) == 1 || sigismember(&set, SIGINT) == 1);
 }
 
+/* Those that help to serve. */
+static void resume_helpers(struct fmfs *f)
+{
+	int rc = index_resume(f->index);
+
+	if (rc == 0)
+		rc = notify_resume(&f->notifier);
+	if (rc < 0)
+		log_error("%s: cannot start a thread again: %s", f->mountpoint,
+			  strerror(-rc));
+}
+
 static int pause_requests(struct fmfs *f)
 {
 	const struct timespec again = { AGAIN_MS / 1000, AGAIN_MS % 1000 * 1000000 };
+
+	unsigned int ms = PAUSE_MS;
 
 	for (int i = 0; i < NPAUSES && !is_to_end(); i++) {
 		if (i > 0)
 			nanosleep(&again, NULL);
 		index_drain(f->index);
+		index_pause(f->index);
 		notify_pause(&f->notifier);
-		if (loop_pause(&f->loop, PAUSE_MS))
+		if (loop_pause(&f->loop, ms))
 			return 0;
-		notify_resume(&f->notifier);
+		resume_helpers(f);
+		ms = ms < PAUSE_MAX_MS ? ms * 2 : ms;
 	}
 	return is_to_end() ? -ECANCELED : -EBUSY;
 }
@@ -162,21 +180,18 @@ static int pause_all(struct fmfs *f, bool *complete)
 	if (rc < 0)
 		return rc;
 	locks_pause(&f->locks);
-	*complete = index_pause(f->index);
+	*complete = index_let_go(f->index);
 	return 0;
 }
 
 static void resume_all(struct fmfs *f)
 {
-	int rc = index_resume(f->index);
+	int rc = locks_resume(&f->locks);
 
-	if (rc == 0)
-		rc = locks_resume(&f->locks);
-	if (rc == 0)
-		rc = notify_resume(&f->notifier);
 	if (rc < 0)
 		log_error("%s: cannot start a thread again: %s", f->mountpoint,
 			  strerror(-rc));
+	resume_helpers(f);
 	loop_resume(&f->loop);
 }
 

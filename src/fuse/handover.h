@@ -42,6 +42,10 @@
  *                  0.  At the end 0
  *   names          number of the node, of its folder, name; at the end 0
  *   open folders   how many places, and for each the descriptor
+ *   catalog        what was told, and is not written: jobs to be done now, 1, kind, bit of
+ *                  the node, of a folder?, number of the node, what, name, other name; 0;
+ *                  the same for later; and folders to be scanned, a text each; at the end
+ *                  none
  *   waiting        the requests for locks that are not answered, as bytes; at the end none
  *   notices        the ioctls that are not answered: number, folder, name; at the end 0
  *

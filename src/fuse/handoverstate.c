@@ -190,6 +190,7 @@ void handover_save(struct fmfs *f, struct state *s, bool complete)
 	save_each(&f->nodes, s, save_node);
 	save_each(&f->nodes, s, save_place);
 	dirs_save(&f->dirs, s);
+	index_save(f->index, s);
 	locks_save_waits(&f->locks, s);
 	notify_save(&f->notifier, s);
 }
@@ -207,6 +208,7 @@ int handover_load_tables(struct fmfs *f, struct state *s)
 
 int handover_load_requests(struct fmfs *f, struct state *s)
 {
+	index_load(f->index, s);
 	locks_load_waits(f->session, s);
 	notify_load(&f->notifier, f->session, s);
 	return finish(f, s, "requests");

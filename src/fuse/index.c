@@ -24,6 +24,7 @@
 #include "common/log.h"
 #include "fuse/entry.h"
 #include "fuse/fmfs.h"
+#include "fuse/state.h"
 #include "heap/inspect.h"
 
 #define TOUCH_DELAY_NS 500000000ull
@@ -53,7 +54,7 @@ struct job {
 	uint64_t seq;        /* the order of being told */
 	uint64_t due_ns;
 	struct node *node;
-	const char *what;
+	char *what;
 	char *name;
 	char *other;
 	bool folder; /* JOB_RENAME: of one */
@@ -94,7 +95,8 @@ struct index {
 	uint64_t last_seq;
 	uint64_t busy_seq; /* the least of the batch being written; 0: none is */
 	bool hurry;        /* somebody waits: nothing is too early */
-	bool stop;
+	bool stop;         /* when all is written */
+	bool paused;       /* at once */
 	pthread_t thread;
 };
 
@@ -630,6 +632,7 @@ static void free_job(struct index *x, struct job *j)
 {
 	if (j->node != NULL)
 		node_unref(&x->f->nodes, j->node);
+	free(j->what);
 	free(j->name);
 	free(j->other);
 	free(j);
@@ -669,24 +672,26 @@ static struct job *put_job(struct index *x, struct node *n, unsigned int queued,
 	return j;
 }
 
-static struct job *name_job(enum job_kind kind, const char *what, const char *name,
-			    const char *other)
+/* A copy of what may be NULL; false: no memory. */
+static bool copy_text(const char *from, char **to)
+{
+	*to = from == NULL ? NULL : strdup(from);
+	return from == NULL || *to != NULL;
+}
+
+static struct job *name_job(struct index *x, enum job_kind kind, const char *what,
+			    const char *name, const char *other)
 {
 	struct job *j = calloc(1, sizeof(*j));
 
 	if (j == NULL)
 		return NULL;
 	j->kind = kind;
-	j->what = what;
-	j->name = strdup(name);
-	j->other = other == NULL ? NULL : strdup(other);
-	if (j->name == NULL || (other != NULL && j->other == NULL)) {
-		free(j->name);
-		free(j->other);
-		free(j);
-		return NULL;
-	}
-	return j;
+	if (copy_text(what, &j->what) && copy_text(name, &j->name) &&
+	    copy_text(other, &j->other))
+		return j;
+	free_job(x, j);
+	return NULL;
 }
 
 /* The node's path, for a note; false if it has none any more. */
@@ -701,7 +706,7 @@ void index_created(struct index *x, struct node *n)
 
 	push(x, &x->now, put_job(x, n, QUEUED_AGAIN, 0));
 	if (path_of(x, n, path))
-		push(x, &x->now, name_job(JOB_NOTE, "create", path, NULL));
+		push(x, &x->now, name_job(x, JOB_NOTE, "create", path, NULL));
 }
 
 void index_made_of(struct index *x, struct node *n, const char *what,
@@ -711,7 +716,7 @@ void index_made_of(struct index *x, struct node *n, const char *what,
 
 	push(x, &x->now, put_job(x, n, QUEUED_NOW, 0));
 	if (path_of(x, n, path))
-		push(x, &x->now, name_job(JOB_NOTE, what, path, source));
+		push(x, &x->now, name_job(x, JOB_NOTE, what, path, source));
 }
 
 void index_snapshot(struct index *x, struct node *n)
@@ -722,7 +727,7 @@ void index_snapshot(struct index *x, struct node *n)
 	if (!path_of(x, n, path))
 		return;
 	snprintf(pool, sizeof(pool), "%.*s", (int)strcspn(path, "@"), path);
-	push(x, &x->now, name_job(JOB_NOTE, "snapshot", path, pool));
+	push(x, &x->now, name_job(x, JOB_NOTE, "snapshot", path, pool));
 }
 
 void index_changed(struct index *x, struct node *n)
@@ -737,8 +742,8 @@ void index_touched(struct index *x, struct node *n)
 
 void index_removed(struct index *x, const char *path)
 {
-	push(x, &x->now, name_job(JOB_REMOVE, NULL, path, NULL));
-	push(x, &x->now, name_job(JOB_NOTE, "remove", path, NULL));
+	push(x, &x->now, name_job(x, JOB_REMOVE, NULL, path, NULL));
+	push(x, &x->now, name_job(x, JOB_NOTE, "remove", path, NULL));
 }
 
 /* Folders are not in the catalog. */
@@ -750,7 +755,7 @@ static void put_again(struct index *x, struct node *n)
 
 static void push_rename(struct index *x, const char *from, const char *to, bool folder)
 {
-	struct job *j = name_job(JOB_RENAME, NULL, from, to);
+	struct job *j = name_job(x, JOB_RENAME, NULL, from, to);
 
 	if (j != NULL)
 		j->folder = folder;
@@ -760,7 +765,7 @@ static void push_rename(struct index *x, const char *from, const char *to, bool 
 void index_renamed(struct index *x, struct node *n, const char *from, const char *to)
 {
 	push_rename(x, from, to, n != NULL && n->dir);
-	push(x, &x->now, name_job(JOB_NOTE, "rename", from, to));
+	push(x, &x->now, name_job(x, JOB_NOTE, "rename", from, to));
 	if (n != NULL)
 		put_again(x, n);
 }
@@ -774,7 +779,7 @@ void index_exchanged(struct index *x, struct node *at_a, const char *a,
 	push_rename(x, a, "/", folder);
 	push_rename(x, b, a, folder);
 	push_rename(x, "/", b, folder);
-	push(x, &x->now, name_job(JOB_NOTE, "exchange", a, b));
+	push(x, &x->now, name_job(x, JOB_NOTE, "exchange", a, b));
 	put_again(x, at_a);
 	put_again(x, at_b);
 }
@@ -847,7 +852,7 @@ static void *keep(void *arg)
 	/* Whoever waits for the store comes first. */
 	setpriority(PRIO_PROCESS, gettid(), 10);
 	pthread_mutex_lock(&x->lock);
-	while (!x->stop || !is_written(x, x->last_seq)) {
+	while (!x->paused && (!x->stop || !is_written(x, x->last_seq))) {
 		n = 0;
 		take_due(x, &x->later, &batch, &n);
 		take_due(x, &x->now, &batch, &n);
@@ -920,11 +925,20 @@ static void free_index(struct index *x)
 
 static int start_thread(struct index *x)
 {
-	x->stop = false;
+	x->stop = x->paused = false;
 	return -pthread_create(&x->thread, NULL, keep, x);
 }
 
-int index_open(struct fmfs *f, bool complete, struct index **out)
+static void stop_thread(struct index *x, bool *how)
+{
+	pthread_mutex_lock(&x->lock);
+	*how = true;
+	pthread_cond_broadcast(&x->changed);
+	pthread_mutex_unlock(&x->lock);
+	pthread_join(x->thread, NULL);
+}
+
+int index_open(struct fmfs *f, bool taken, bool complete, struct index **out)
 {
 	struct index *x = calloc(1, sizeof(*x));
 	int rc;
@@ -941,9 +955,8 @@ int index_open(struct fmfs *f, bool complete, struct index **out)
 	STAILQ_INIT(&x->later);
 	STAILQ_INIT(&x->moved);
 	init_sync(x);
-	if (complete)
-		open_catalog(x, true);
-	rc = make_ready(x);
+	/* Who writes to a pool may wait for us to serve: that is not the time to read it. */
+	rc = taken ? open_catalog(x, complete) : make_ready(x);
 	if (rc < 0) {
 		log_error("%s: %s (%s)", x->path, catalog_errmsg(), strerror(-rc));
 		/* A newer catalog is not ours to touch; else go without one for now. */
@@ -961,21 +974,17 @@ int index_open(struct fmfs *f, bool complete, struct index **out)
 	return 0;
 }
 
-bool index_pause(struct index *x)
+void index_close(struct index *x)
 {
-	bool complete;
+	stop_thread(x, &x->stop);
+	free_index(x);
+}
 
-	pthread_mutex_lock(&x->lock);
-	x->stop = true;
-	pthread_cond_broadcast(&x->changed);
-	pthread_mutex_unlock(&x->lock);
-	pthread_join(x->thread, NULL);
-	complete = x->catalog != NULL && !x->scan_needed &&
-		   strcmp(x->path, IN_MEMORY) != 0;
-	if (x->catalog != NULL)
-		catalog_close(x->catalog);
-	x->catalog = NULL;
-	return complete;
+/* --- handing over ------------------------------------------------------------------- */
+
+void index_pause(struct index *x)
+{
+	stop_thread(x, &x->paused);
 }
 
 int index_resume(struct index *x)
@@ -983,10 +992,89 @@ int index_resume(struct index *x)
 	return start_thread(x);
 }
 
-void index_close(struct index *x)
+bool index_let_go(struct index *x)
 {
-	index_pause(x);
-	free_index(x);
+	bool complete = x->catalog != NULL && !x->scan_needed &&
+			strcmp(x->path, IN_MEMORY) != 0;
+
+	if (x->catalog != NULL)
+		catalog_close(x->catalog);
+	x->catalog = NULL;
+	return complete;
+}
+
+static void save_jobs(const struct job_queue *q, struct state *s)
+{
+	const struct job *j;
+
+	STAILQ_FOREACH(j, q, link)
+	{
+		state_put(s, 1);
+		state_put(s, j->kind);
+		state_put(s, j->queued);
+		state_put(s, j->folder);
+		state_put(s, j->node == NULL ? 0 : j->node->id);
+		state_put_text(s, j->what);
+		state_put_text(s, j->name);
+		state_put_text(s, j->other);
+	}
+	state_put(s, 0);
+}
+
+void index_save(const struct index *x, struct state *s)
+{
+	const struct folder *f;
+
+	save_jobs(&x->now, s);
+	save_jobs(&x->later, s);
+	STAILQ_FOREACH(f, &x->moved, link)
+	state_put_text(s, f->path);
+	state_put_text(s, NULL);
+}
+
+/* The node of one that is gone, and that the kernel does not have, was not handed over. */
+static void load_job(struct index *x, struct job_queue *q, struct state *s)
+{
+	struct job *j = calloc(1, sizeof(*j));
+	uint64_t id;
+
+	if (j == NULL) {
+		s->failed = true;
+		return;
+	}
+	j->kind = state_get(s);
+	j->queued = state_get(s);
+	j->folder = state_get(s);
+	id = state_get(s);
+	j->what = state_get_text(s);
+	j->name = state_get_text(s);
+	j->other = state_get_text(s);
+	j->node = id == 0 ? NULL : node_find(&x->f->nodes, id);
+	if (j->node != NULL)
+		node_ref(&x->f->nodes, j->node);
+	if (s->failed || (j->kind == JOB_PUT) != (j->node != NULL))
+		free_job(x, j);
+	else
+		push(x, q, j);
+}
+
+void index_load(struct index *x, struct state *s)
+{
+	char *path;
+
+	while (state_get(s) != 0)
+		load_job(x, &x->now, s);
+	while (state_get(s) != 0)
+		load_job(x, &x->later, s);
+	while ((path = state_get_text(s)) != NULL) {
+		pthread_mutex_lock(&x->lock);
+		if (add_folder(&x->moved, path) < 0)
+			s->failed = true;
+		x->busy_seq = 1;
+		pthread_cond_broadcast(&x->changed);
+		pthread_mutex_unlock(&x->lock);
+		free(path);
+	}
 }
 
 int index_each_pool(struct index *x, struct node *folder, const char *after,

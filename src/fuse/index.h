@@ -15,6 +15,7 @@
 struct fmfs;
 struct index;
 struct node;
+struct state;
 struct catalog_pool;
 struct catalog_root;
 struct pool_info;
@@ -22,18 +23,29 @@ struct pool_info;
 /* What the catalog has of such a file: an enum catalog_kind. */
 int index_kind(const struct pool_info *info);
 
-/* Open the catalog, fill it from the store, unless it is known to be `complete`, and start
- * the thread.  0 or -errno, after a message. */
-int index_open(struct fmfs *f, bool complete, struct index **out);
+/*
+ * Open the catalog, fill it from the store, and start the thread.  0 or -errno, after a
+ * message.  `taken`: another daemon had it till now, and it is `complete`, or else filled
+ * later, for nothing of the store may be read before there are answers to requests.
+ */
+int index_open(struct fmfs *f, bool taken, bool complete, struct index **out);
 /* Writes what is left to write. */
 void index_close(struct index *x);
 
 /* Wait until all that was told till now is written. */
 void index_drain(struct index *x);
-/* While nothing is told: write what is left, let go of the catalog, and end the thread.
- * True: what the store has is in the catalog's file.  And go on: 0 or -errno. */
-bool index_pause(struct index *x);
+/*
+ * Handing over (handover.h).  Stop the thread, while requests are served: it may be waiting
+ * for a program that has a pool, which waits for an answer.  What is told after that stays
+ * in the queue, for going on (0 or -errno), or for the next daemon.
+ */
+void index_pause(struct index *x);
 int index_resume(struct index *x);
+/* While nothing is told: close the catalog.  True: but for what is in the queue, what the
+ * store has is in the catalog's file. */
+bool index_let_go(struct index *x);
+void index_save(const struct index *x, struct state *s);
+void index_load(struct index *x, struct state *s);
 
 /* What happened.  A pool that is being written to is read again at most every
  * half a second (index_touched), others at once. */

@@ -384,7 +384,7 @@ static int open_tables(struct mounting *m)
 	if (rc == 0)
 		rc = quota_start(f);
 	if (rc == 0)
-		rc = index_open(f, m->complete, &f->index);
+		rc = index_open(f, m->taken != NULL, m->complete, &f->index);
 	return rc;
 }
 

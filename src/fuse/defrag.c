@@ -13,7 +13,6 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -98,14 +97,6 @@ static bool has_room(int fd, const struct stat *st)
 	       (uint64_t)fs.f_bavail * fs.f_frsize >= taken + PART_LEN;
 }
 
-/* Who waited for a part is to have as long till the next. */
-static void pause_for(uint64_t ns)
-{
-	struct timespec t = { .tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000 };
-
-	nanosleep(&t, NULL);
-}
-
 /* Is there still anybody who would be held up? */
 static bool is_of_use(int fd, struct stat *st)
 {
@@ -124,7 +115,8 @@ static int do_part(int fd, off_t off, const struct stat *st)
 		return -ENOSPC;
 	start = clock_ns();
 	rc = rewrite(fd, off);
-	pause_for(clock_ns() - start);
+	/* Who waited for it is to have as long till the next. */
+	clock_sleep(clock_ns() - start);
 	return rc < 0 ? rc : 1;
 }
 

@@ -16,7 +16,6 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "catalog/catalog.h"
@@ -809,26 +808,21 @@ static void take_due(struct index *x, struct job_queue *from, struct job_queue *
 static void wait_for_due(struct index *x)
 {
 	struct job *j = STAILQ_FIRST(&x->later);
-	struct timespec ts;
 
 	if (j == NULL) {
 		pthread_cond_wait(&x->changed, &x->lock);
 		return;
 	}
-	ts.tv_sec = j->due_ns / 1000000000ull;
-	ts.tv_nsec = j->due_ns % 1000000000ull;
-	pthread_cond_timedwait(&x->changed, &x->lock, &ts);
+	clock_cond_wait(&x->changed, &x->lock, j->due_ns);
 }
 
 /* Something was told, and more may follow: one by one they cost far more. */
 static void gather(struct index *x)
 {
-	const struct timespec pause = { .tv_nsec = GATHER_NS };
-
 	if (x->hurry || x->stop)
 		return;
 	pthread_mutex_unlock(&x->lock);
-	nanosleep(&pause, NULL);
+	clock_sleep(GATHER_NS);
 	pthread_mutex_lock(&x->lock);
 }
 
@@ -883,17 +877,15 @@ static void *keep(void *arg)
 
 void index_drain(struct index *x)
 {
-	struct timespec until;
+	uint64_t until = clock_ns() + DRAIN_S * UINT64_C(1000000000);
 	uint64_t seq;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += DRAIN_S;
 	pthread_mutex_lock(&x->lock);
 	seq = x->last_seq;
 	while (!is_written(x, seq)) {
 		x->hurry = true;
 		pthread_cond_broadcast(&x->changed);
-		if (pthread_cond_timedwait(&x->changed, &x->lock, &until) == ETIMEDOUT)
+		if (clock_cond_wait(&x->changed, &x->lock, until) == ETIMEDOUT)
 			break;
 	}
 	pthread_mutex_unlock(&x->lock);
@@ -903,14 +895,9 @@ void index_drain(struct index *x)
 
 static void init_sync(struct index *x)
 {
-	pthread_condattr_t attr;
-
 	pthread_mutex_init(&x->work, NULL);
 	pthread_mutex_init(&x->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&x->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	clock_cond_init(&x->changed);
 }
 
 static void free_index(struct index *x)

@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "fuse/fmfs.h"
 #include "fuse/state.h"
 #include "heap/inspect.h"
@@ -198,7 +198,6 @@ static int ntries_left(struct node *n, uint64_t asking, int ntried)
 
 static int try_lock_now(const struct lock_request *r)
 {
-	const struct timespec pause = { .tv_nsec = TRY_NS };
 	int rc = try_lock(r);
 	bool more = true;
 
@@ -206,7 +205,7 @@ static int try_lock_now(const struct lock_request *r)
 		/* Looked at before the try: who was there may be gone by then. */
 		more = ntries_left(r->node, r->owner, i) > 0;
 		if (more)
-			nanosleep(&pause, NULL);
+			clock_sleep(TRY_NS);
 		rc = try_lock(r);
 	}
 	return rc;
@@ -287,7 +286,6 @@ static void try_all(struct lock_waits *w)
 static void *serve_waits(void *arg)
 {
 	struct lock_waits *w = arg;
-	struct timespec until;
 
 	pthread_mutex_lock(&w->lock);
 	while (!w->stop) {
@@ -295,13 +293,9 @@ static void *serve_waits(void *arg)
 			pthread_cond_wait(&w->changed, &w->lock);
 			continue;
 		}
-		if (!w->retry) {
-			clock_gettime(CLOCK_MONOTONIC, &until);
-			until.tv_nsec += LOCK_RETRY_MS * 1000000l;
-			until.tv_sec += until.tv_nsec / 1000000000l;
-			until.tv_nsec %= 1000000000l;
-			pthread_cond_timedwait(&w->changed, &w->lock, &until);
-		}
+		if (!w->retry)
+			clock_cond_wait(&w->changed, &w->lock,
+					clock_ns() + LOCK_RETRY_MS * UINT64_C(1000000));
 		w->retry = false;
 		try_all(w);
 	}
@@ -321,13 +315,8 @@ static int start_thread(struct lock_waits *w)
 
 int locks_start(struct lock_waits *w)
 {
-	pthread_condattr_t attr;
-
 	pthread_mutex_init(&w->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&w->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	clock_cond_init(&w->changed);
 	TAILQ_INIT(&w->list);
 	return start_thread(w);
 }

@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/clock.h"
 #include "common/log.h"
@@ -209,28 +208,22 @@ static void *work(void *arg)
 
 void loop_init(struct loop *l, unsigned int max_threads)
 {
-	pthread_condattr_t attr;
-
 	*l = (struct loop){ .max = max_threads };
 	SLIST_INIT(&l->workers);
 	pthread_mutex_init(&l->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&l->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	clock_cond_init(&l->changed);
 }
 
 /* Wake those who wait for requests, and wait a moment for them; with l->lock held. */
 static void wake_readers(struct loop *l)
 {
 	uint64_t until = clock_ns() + WAKE_MS * UINT64_C(1000000);
-	struct timespec ts = { until / 1000000000, until % 1000000000 };
 	struct worker *w;
 
 	SLIST_FOREACH(w, &l->workers, link)
 	if (atomic_load(&w->reading))
 		pthread_kill(w->thread, SIGUSR1);
-	pthread_cond_timedwait(&l->changed, &l->lock, &ts);
+	clock_cond_wait(&l->changed, &l->lock, until);
 }
 
 static void join_all(struct loop *l)

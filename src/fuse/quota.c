@@ -7,7 +7,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/align.h"
 #include "common/clock.h"
@@ -224,17 +223,13 @@ static bool promise(struct quota *q, uint64_t len, uint64_t to_be_left)
 /* The same, if it is only others' promises that it does not fit for, when they were kept. */
 static bool promise_later(struct quota *q, uint64_t len)
 {
-	const uint64_t until_ns = clock_ns() + WAIT_NS;
-	const struct timespec until = {
-		.tv_sec = until_ns / 1000000000,
-		.tv_nsec = until_ns % 1000000000,
-	};
+	const uint64_t until = clock_ns() + WAIT_NS;
 	bool ok;
 	int rc = 0;
 
 	pthread_mutex_lock(&q->lock);
 	while (!(ok = fits(q, len)) && q->promised > 0 && rc == 0)
-		rc = pthread_cond_timedwait(&q->settled, &q->lock, &until);
+		rc = clock_cond_wait(&q->settled, &q->lock, until);
 	if (ok)
 		q->promised += len;
 	else

@@ -113,7 +113,6 @@ void quota_want_scan(struct quota *q)
 static void wait_for_time(struct quota *q, uint64_t began_ns)
 {
 	uint64_t ended_ns = clock_ns(), pause_ns = (ended_ns - began_ns) * SCAN_SHARE;
-	struct timespec until;
 	uint64_t due_ns;
 
 	if (pause_ns < SCAN_LEAST_NS)
@@ -122,9 +121,7 @@ static void wait_for_time(struct quota *q, uint64_t began_ns)
 		due_ns = ended_ns + (q->scan_wanted ? pause_ns : SCAN_PERIOD_NS);
 		if (q->stop || clock_ns() >= due_ns)
 			return;
-		until.tv_sec = due_ns / 1000000000;
-		until.tv_nsec = due_ns % 1000000000;
-		pthread_cond_timedwait(&q->wake, &q->lock, &until);
+		clock_cond_wait(&q->wake, &q->lock, due_ns);
 	}
 }
 
@@ -152,14 +149,9 @@ static void *keep_counting(void *arg)
 
 static void init_sync(struct quota *q)
 {
-	pthread_condattr_t attr;
-
 	pthread_mutex_init(&q->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&q->settled, &attr);
-	pthread_cond_init(&q->wake, &attr);
-	pthread_condattr_destroy(&attr);
+	clock_cond_init(&q->settled);
+	clock_cond_init(&q->wake);
 }
 
 /* What the daemon before has left open, which may have no name. */

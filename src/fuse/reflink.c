@@ -6,7 +6,6 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -75,14 +74,6 @@ static off_t next_len(off_t len, int64_t took)
 	return len;
 }
 
-/* Who waited for the piece is to have as long till the next. */
-static void let_others(int64_t took)
-{
-	struct timespec t = { .tv_nsec = took < PAUSE_NS_MAX ? took : PAUSE_NS_MAX };
-
-	nanosleep(&t, NULL);
-}
-
 int reflink_in_pieces(fuse_req_t req, int from, int to)
 {
 	off_t len = PIECE_LEN, end = size_of(from);
@@ -102,7 +93,8 @@ int reflink_in_pieces(fuse_req_t req, int from, int to)
 		took = clone_piece(from, to, off, len);
 		if (took < 0)
 			break; /* cut short meanwhile; or whoever clones the whole will see */
-		let_others(took);
+		/* Who waited for it is to have as long till the next. */
+		clock_sleep(took < PAUSE_NS_MAX ? took : PAUSE_NS_MAX);
 		off += len;
 		len = next_len(len, took);
 	}

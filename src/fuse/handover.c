@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <spawn.h>
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -35,6 +37,8 @@
 
 /* Or less: what fmfs ends with when it does not like an option. */
 #define EXIT_REFUSES 2
+
+#define ANSWER_MS 5000 /* what a program has to say whether it takes a mount over */
 
 #define TAKEN_MAX 3 /* processes that may die of one state */
 
@@ -197,6 +201,24 @@ static void resume_all(struct fmfs *f)
 
 /* --- leaving ----------------------------------------------------------------------- */
 
+/* For signals wait meanwhile, one that ends us too. */
+static int wait_for_answer(pid_t pid, int *status)
+{
+	struct pollfd p = { .fd = pidfd_open(pid, 0), .events = POLLIN };
+	int rc = 0;
+
+	if (p.fd >= 0 && poll(&p, 1, ANSWER_MS) == 0) {
+		kill(pid, SIGKILL);
+		rc = -ETIMEDOUT;
+	}
+	if (p.fd >= 0)
+		close(p.fd);
+	while (waitpid(pid, status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return rc;
+}
+
 /*
  * Would the program understand us?  One that does not run, or that knows nothing of all
  * this, must not be found out about when it is too late.
@@ -215,8 +237,8 @@ static int check_program(const char *path)
 					 0);
 	rc = -posix_spawn(&pid, path, &quietly, NULL, (char **)argv, environ);
 	posix_spawn_file_actions_destroy(&quietly);
-	while (rc == 0 && waitpid(pid, &status, 0) < 0)
-		rc = errno == EINTR ? 0 : -errno;
+	if (rc == 0)
+		rc = wait_for_answer(pid, &status);
 	if (rc < 0 || status == 0)
 		return rc;
 	return WIFEXITED(status) && WEXITSTATUS(status) <= EXIT_REFUSES ? -ENOTSUP
@@ -311,6 +333,7 @@ static void say_failed(struct fmfs *f, const char *what, int rc)
 	struct replacing *r = &f->replacing;
 	const char *why = rc == -EBUSY     ? "requests take too long"
 			  : rc == -ENOEXEC ? "it does not run"
+			  : rc == -ETIMEDOUT ? "it does not answer"
 			  : rc == -ENOTSUP ? "it cannot take over from this version"
 					   : strerror(-rc);
 

@@ -34,8 +34,9 @@ bool quota_binds(const struct quota *q, int flags)
 
 /* --- counting -------------------------------------------------------------------- */
 
-/* With q->lock held, so that it is not what the file had before somebody else looked. */
-static void look(struct quota *q, int fd)
+/* With q->lock held, so that it is not what the file had before somebody else looked.
+ * One without a name has nothing, unless somebody has it open. */
+static void look(struct quota *q, int fd, bool opened)
 {
 	struct usage_file *file;
 	struct stat st;
@@ -43,7 +44,7 @@ static void look(struct quota *q, int fd)
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return;
 	file = usage_find(&q->usage, st.st_ino);
-	if (st.st_nlink == 0 && (file == NULL || file->open == NULL))
+	if (st.st_nlink == 0 && !opened && (file == NULL || file->open == NULL))
 		st.st_blocks = 0;
 	if (usage_set(&q->usage, st.st_ino, usage_of(&st)) < 0 &&
 	    log_allowed(&refusals))
@@ -57,7 +58,7 @@ void quota_settle(struct fmfs *f, int fd, uint64_t taken)
 	if (q->max_store == 0)
 		return;
 	pthread_mutex_lock(&q->lock);
-	look(q, fd);
+	look(q, fd, false);
 	q->promised -= taken;
 	if (taken > 0)
 		pthread_cond_broadcast(&q->settled);
@@ -98,7 +99,7 @@ void quota_opened(struct fmfs *f, struct node *n)
 	if (q->max_store == 0)
 		return;
 	pthread_mutex_lock(&q->lock);
-	look(q, n->fd);
+	look(q, n->fd, true);
 	file = usage_find(&q->usage, n->ino);
 	if (file != NULL)
 		file->open = n;

@@ -321,12 +321,25 @@ int quota_take_reserve(struct fmfs *f, struct node *n, int mode, uint64_t off,
 	return quota_take_range(f, n, off, len, taken);
 }
 
+/* Replaced, it goes on having what it has. */
+bool quota_keeps(struct fmfs *f, const struct stat *old)
+{
+	struct usage_file *file;
+	bool open;
+
+	pthread_mutex_lock(&f->quota.lock);
+	file = usage_find(&f->quota.usage, old->st_ino);
+	open = file != NULL && file->open != NULL;
+	pthread_mutex_unlock(&f->quota.lock);
+	return open;
+}
+
 int quota_take_copy(struct fmfs *f, const struct stat *from, const struct stat *old,
 		    const char *name, uint64_t *taken)
 {
 	const struct quota *q = &f->quota;
 	uint64_t len = usage_of(from), size = from->st_size;
-	uint64_t had = old == NULL ? 0 : usage_of(old);
+	uint64_t had = old == NULL || quota_keeps(f, old) ? 0 : usage_of(old);
 
 	*taken = 0;
 	if (q->max_pool > 0 && size > q->max_pool &&

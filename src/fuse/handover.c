@@ -34,6 +34,9 @@
 /* Or less: what fmfs ends with when it does not like an option. */
 #define EXIT_REFUSES 2
 
+#define ANSWER_MS 10000 /* how long a program has to say so, */
+#define WAIT_MS 10      /* and how often it is looked for */
+
 #define TAKEN_MAX 3 /* processes that may die of one state */
 
 /* --- the file ---------------------------------------------------------------------- */
@@ -182,6 +185,20 @@ static void resume_all(struct fmfs *f)
 
 /* --- leaving ----------------------------------------------------------------------- */
 
+/* How it has ended: killed, if it does not, so that we can still be told to end. */
+static int status_of(pid_t pid)
+{
+	const struct timespec pause = { .tv_nsec = WAIT_MS * 1000000 };
+	int status = 0;
+
+	for (int i = 0; waitpid(pid, &status, WNOHANG) == 0; i++) {
+		if (i == ANSWER_MS / WAIT_MS || is_to_end())
+			kill(pid, SIGKILL);
+		nanosleep(&pause, NULL);
+	}
+	return status;
+}
+
 /*
  * Would the program understand us?  One that does not run, or that knows nothing of all
  * this, must not be found out about when it is too late.
@@ -191,7 +208,7 @@ static int check_program(const char *path)
 	char takes[32];
 	const char *argv[] = { path, "mount", takes, NULL };
 	posix_spawn_file_actions_t quietly;
-	int status = 0, rc;
+	int status, rc;
 	pid_t pid;
 
 	snprintf(takes, sizeof(takes), "--takes=%u", HANDOVER_VERSION);
@@ -200,10 +217,13 @@ static int check_program(const char *path)
 					 0);
 	rc = -posix_spawn(&pid, path, &quietly, NULL, (char **)argv, environ);
 	posix_spawn_file_actions_destroy(&quietly);
-	while (rc == 0 && waitpid(pid, &status, 0) < 0)
-		rc = errno == EINTR ? 0 : -errno;
-	if (rc < 0 || status == 0)
+	if (rc < 0)
 		return rc;
+	status = status_of(pid);
+	if (status == 0)
+		return 0;
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+		return -ETIME;
 	return WIFEXITED(status) && WEXITSTATUS(status) <= EXIT_REFUSES ? -ENOTSUP
 									: -ENOEXEC;
 }
@@ -296,6 +316,7 @@ static void say_failed(struct fmfs *f, const char *what, int rc)
 	struct replacing *r = &f->replacing;
 	const char *why = rc == -EBUSY     ? "requests take too long"
 			  : rc == -ENOEXEC ? "it does not run"
+			  : rc == -ETIME   ? "it does not answer"
 			  : rc == -ENOTSUP ? "it cannot take over from this version"
 					   : strerror(-rc);
 

@@ -122,8 +122,8 @@ static int do_part(int fd, off_t off, const struct stat *st)
 
 static void do_file(struct defrag *d, const struct defrag_job *job)
 {
+	struct stat st = { .st_size = 0 };
 	unsigned int nparts = 0;
-	struct stat st;
 	int rc = 0;
 
 	for (off_t off = 0; rc >= 0 && !atomic_load(&d->stop); off += PART_LEN) {

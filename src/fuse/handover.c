@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <spawn.h>
@@ -12,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -38,7 +36,8 @@
 /* Or less: what fmfs ends with when it does not like an option. */
 #define EXIT_REFUSES 2
 
-#define ANSWER_MS 5000 /* what a program has to say whether it takes a mount over */
+#define ANSWER_MS 10000 /* how long a program has to say so, */
+#define WAIT_MS 10      /* and how often it is looked for */
 
 #define TAKEN_MAX 3 /* processes that may die of one state */
 
@@ -201,22 +200,18 @@ static void resume_all(struct fmfs *f)
 
 /* --- leaving ----------------------------------------------------------------------- */
 
-/* For signals wait meanwhile, one that ends us too. */
-static int wait_for_answer(pid_t pid, int *status)
+/* How it has ended: killed, if it does not, so that we can still be told to end. */
+static int status_of(pid_t pid)
 {
-	struct pollfd p = { .fd = pidfd_open(pid, 0), .events = POLLIN };
-	int rc = 0;
+	const struct timespec pause = { .tv_nsec = WAIT_MS * 1000000 };
+	int status = 0;
 
-	if (p.fd >= 0 && poll(&p, 1, ANSWER_MS) == 0) {
-		kill(pid, SIGKILL);
-		rc = -ETIMEDOUT;
+	for (int i = 0; waitpid(pid, &status, WNOHANG) == 0; i++) {
+		if (i == ANSWER_MS / WAIT_MS || is_to_end())
+			kill(pid, SIGKILL);
+		nanosleep(&pause, NULL);
 	}
-	if (p.fd >= 0)
-		close(p.fd);
-	while (waitpid(pid, status, 0) < 0)
-		if (errno != EINTR)
-			return -errno;
-	return rc;
+	return status;
 }
 
 /*
@@ -228,7 +223,7 @@ static int check_program(const char *path)
 	char takes[32];
 	const char *argv[] = { path, "mount", takes, NULL };
 	posix_spawn_file_actions_t quietly;
-	int status = 0, rc;
+	int status, rc;
 	pid_t pid;
 
 	snprintf(takes, sizeof(takes), "--takes=%u", HANDOVER_VERSION);
@@ -237,10 +232,13 @@ static int check_program(const char *path)
 					 0);
 	rc = -posix_spawn(&pid, path, &quietly, NULL, (char **)argv, environ);
 	posix_spawn_file_actions_destroy(&quietly);
-	if (rc == 0)
-		rc = wait_for_answer(pid, &status);
-	if (rc < 0 || status == 0)
+	if (rc < 0)
 		return rc;
+	status = status_of(pid);
+	if (status == 0)
+		return 0;
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+		return -ETIME;
 	return WIFEXITED(status) && WEXITSTATUS(status) <= EXIT_REFUSES ? -ENOTSUP
 									: -ENOEXEC;
 }
@@ -333,7 +331,7 @@ static void say_failed(struct fmfs *f, const char *what, int rc)
 	struct replacing *r = &f->replacing;
 	const char *why = rc == -EBUSY     ? "requests take too long"
 			  : rc == -ENOEXEC ? "it does not run"
-			  : rc == -ETIMEDOUT ? "it does not answer"
+			  : rc == -ETIME   ? "it does not answer"
 			  : rc == -ENOTSUP ? "it cannot take over from this version"
 					   : strerror(-rc);
 

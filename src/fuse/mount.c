@@ -232,6 +232,7 @@ static void block_signals(struct mounting *m)
 {
 	struct sigaction nothing = { .sa_handler = do_nothing };
 	struct sigaction ignore = { .sa_handler = SIG_IGN };
+	struct sigaction usual = { .sa_handler = SIG_DFL };
 
 	sigemptyset(&m->signals);
 	sigaddset(&m->signals, SIGHUP);
@@ -240,6 +241,8 @@ static void block_signals(struct mounting *m)
 	pthread_sigmask(SIG_BLOCK, &m->signals, NULL);
 	sigaction(SIGUSR1, &nothing, NULL);
 	sigaction(SIGPIPE, &ignore, NULL);
+	/* Or, if who started us ignores it, nobody can tell how handover.c's child ended. */
+	sigaction(SIGCHLD, &usual, NULL);
 }
 
 static int serve(struct mounting *m)

@@ -33,8 +33,9 @@ bool quota_binds(const struct quota *q, int flags)
 
 /* --- counting -------------------------------------------------------------------- */
 
-/* With q->lock held, so that it is not what the file had before somebody else looked. */
-static void look(struct quota *q, int fd)
+/* With q->lock held, so that it is not what the file had before somebody else looked.
+ * One without a name has nothing, unless somebody has it open. */
+static void look(struct quota *q, int fd, bool opened)
 {
 	struct usage_file *file;
 	struct stat st;
@@ -42,7 +43,7 @@ static void look(struct quota *q, int fd)
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return;
 	file = usage_find(&q->usage, st.st_ino);
-	if (st.st_nlink == 0 && (file == NULL || file->open == NULL))
+	if (st.st_nlink == 0 && !opened && (file == NULL || file->open == NULL))
 		st.st_blocks = 0;
 	if (usage_set(&q->usage, st.st_ino, usage_of(&st)) < 0 &&
 	    log_allowed(&refusals))
@@ -56,7 +57,7 @@ void quota_settle(struct fmfs *f, int fd, uint64_t taken)
 	if (q->max_store == 0)
 		return;
 	pthread_mutex_lock(&q->lock);
-	look(q, fd);
+	look(q, fd, false);
 	q->promised -= taken;
 	if (taken > 0)
 		pthread_cond_broadcast(&q->settled);
@@ -97,7 +98,7 @@ void quota_opened(struct fmfs *f, struct node *n)
 	if (q->max_store == 0)
 		return;
 	pthread_mutex_lock(&q->lock);
-	look(q, n->fd);
+	look(q, n->fd, true);
 	file = usage_find(&q->usage, n->ino);
 	if (file != NULL)
 		file->open = n;
@@ -315,12 +316,25 @@ int quota_take_reserve(struct fmfs *f, struct node *n, int mode, uint64_t off,
 	return quota_take_range(f, n, off, len, taken);
 }
 
+/* Replaced, it goes on having what it has. */
+bool quota_keeps(struct fmfs *f, const struct stat *old)
+{
+	struct usage_file *file;
+	bool open;
+
+	pthread_mutex_lock(&f->quota.lock);
+	file = usage_find(&f->quota.usage, old->st_ino);
+	open = file != NULL && file->open != NULL;
+	pthread_mutex_unlock(&f->quota.lock);
+	return open;
+}
+
 int quota_take_copy(struct fmfs *f, const struct stat *from, const struct stat *old,
 		    const char *name, uint64_t *taken)
 {
 	const struct quota *q = &f->quota;
 	uint64_t len = usage_of(from), size = from->st_size;
-	uint64_t had = old == NULL ? 0 : usage_of(old);
+	uint64_t had = old == NULL || quota_keeps(f, old) ? 0 : usage_of(old);
 
 	*taken = 0;
 	if (q->max_pool > 0 && size > q->max_pool &&

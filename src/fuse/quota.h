@@ -81,8 +81,10 @@ int quota_check_size(struct fmfs *f, struct node *n, const struct stat *st,
 int quota_take_copy(struct fmfs *f, const struct stat *from, const struct stat *old,
 		    const char *name, uint64_t *taken);
 /* The same of the copy that was made, `to`, which has more than what was taken if the file
- * got longer meanwhile. */
+ * got longer meanwhile, or if what was to make room for it has been opened. */
 int quota_take_rest(struct fmfs *f, int to, const char *name, uint64_t *taken);
+/* Does the file still count when it has no name any more, for somebody has it open? */
+bool quota_keeps(struct fmfs *f, const struct stat *old);
 
 /* It was done, or not: the file has what it has.  fd may be O_PATH. */
 void quota_settle(struct fmfs *f, int fd, uint64_t taken);

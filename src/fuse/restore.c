@@ -277,7 +277,7 @@ static mode_t mode_of(const struct rollback *r)
 	return r->st.st_mode & kept;
 }
 
-/* What the pool has now, it will not have any more. */
+/* What the pool has now, it will not have any more, unless somebody has it open. */
 static int take_space(struct rollback *r, uint64_t *taken)
 {
 	struct stat st;
@@ -304,6 +304,8 @@ static int fill_new(struct rollback *r, int new, uint64_t *taken)
 		return -errno;
 	if (fchmod(new, mode_of(r)) < 0 || fsync(new) < 0)
 		return -errno;
+	if (r->old >= 0 && quota_keeps(fmfs_of(r->req), &r->st)) /* by now */
+		return quota_take_rest(fmfs_of(r->req), new, r->at.name, taken);
 	return 0;
 }
 

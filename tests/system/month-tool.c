@@ -149,7 +149,8 @@ static int check(const char *path)
 			return 1;
 		}
 	printf("%lu\n", (unsigned long)last);
-	return 0;
+	free(want);
+	return fmalloc_close(fi) < 0 ? fail() : 0;
 }
 
 static int extents(const char *path)

@@ -44,13 +44,14 @@ static bool goes_on(const struct fiemap_extent *a, const struct fiemap_extent *b
 /* Where one extent ends, and the next one, right behind it in the file, lies elsewhere. */
 static unsigned int count_breaks(int fd, off_t off)
 {
-	struct {
+	union {
 		struct fiemap map;
-		struct fiemap_extent extent[PART_EXTENTS];
+		char room[sizeof(struct fiemap) +
+			  PART_EXTENTS * sizeof(struct fiemap_extent)];
 	} m = { .map = { .fm_start = off,
 			 .fm_length = PART_LEN,
 			 .fm_extent_count = PART_EXTENTS } };
-	const struct fiemap_extent *e = m.extent;
+	const struct fiemap_extent *e = m.map.fm_extents;
 	unsigned int n = 0;
 
 	if (ioctl(fd, FS_IOC_FIEMAP, &m.map) < 0)

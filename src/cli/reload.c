@@ -17,9 +17,10 @@
 
 #include "cli/ask.h"
 #include "cli/cli.h"
+#include "common/clock.h"
 
 #define WAIT_S 120
-#define POLL_MS 20
+#define POLL_NS 20000000
 
 struct reload {
 	const char *point;
@@ -31,7 +32,6 @@ struct reload {
 /* Who was replaced answers no more, and the next once it serves. */
 static int wait_for_next(struct reload *r)
 {
-	const struct timespec pause = { .tv_nsec = POLL_MS * 1000000 };
 	const struct fmfs_daemon *before = &r->before;
 	struct fmfs_daemon now;
 	int ret;
@@ -50,7 +50,7 @@ static int wait_for_next(struct reload *r)
 			return cli_fail(r->point,
 					"not replaced, and served as before: %s",
 					now.why);
-		nanosleep(&pause, NULL);
+		clock_sleep(POLL_NS);
 	}
 	printf("%s\n", now.version);
 	return CLI_OK;

@@ -13,9 +13,9 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/crc32c.h"
 #include "common/log.h"
 #include "common/rw.h"
@@ -144,27 +144,28 @@ static bool is_to_end(void)
 	       (sigismember(&set, SIGTERM) == 1 || sigismember(&set, SIGINT) == 1);
 }
 
-/* Those that help to serve. */
-static void resume_helpers(struct fmfs *f)
+static void check_started(const struct fmfs *f, int rc)
 {
-	int rc = index_resume(f->index);
-
-	if (rc == 0)
-		rc = notify_resume(&f->notifier);
 	if (rc < 0)
 		log_error("%s: cannot start a thread again: %s", f->mountpoint,
 			  strerror(-rc));
 }
 
+/* Those that help to serve. */
+static void resume_helpers(struct fmfs *f)
+{
+	int rc = index_resume(f->index);
+
+	check_started(f, rc == 0 ? notify_resume(&f->notifier) : rc);
+}
+
 static int pause_requests(struct fmfs *f)
 {
-	const struct timespec again = { AGAIN_MS / 1000, AGAIN_MS % 1000 * 1000000 };
-
 	unsigned int ms = PAUSE_MS;
 
 	for (int i = 0; i < NPAUSES && !is_to_end(); i++) {
 		if (i > 0)
-			nanosleep(&again, NULL);
+			clock_sleep(AGAIN_MS * UINT64_C(1000000));
 		index_drain(f->index);
 		index_pause(f->index);
 		notify_pause(&f->notifier);
@@ -189,11 +190,7 @@ static int pause_all(struct fmfs *f, bool *complete)
 
 static void resume_all(struct fmfs *f)
 {
-	int rc = locks_resume(&f->locks);
-
-	if (rc < 0)
-		log_error("%s: cannot start a thread again: %s", f->mountpoint,
-			  strerror(-rc));
+	check_started(f, locks_resume(&f->locks));
 	resume_helpers(f);
 	loop_resume(&f->loop);
 }
@@ -203,13 +200,12 @@ static void resume_all(struct fmfs *f)
 /* How it has ended: killed, if it does not, so that we can still be told to end. */
 static int status_of(pid_t pid)
 {
-	const struct timespec pause = { .tv_nsec = WAIT_MS * 1000000 };
 	int status = 0;
 
 	for (int i = 0; waitpid(pid, &status, WNOHANG) == 0; i++) {
 		if (i == ANSWER_MS / WAIT_MS || is_to_end())
 			kill(pid, SIGKILL);
-		nanosleep(&pause, NULL);
+		clock_sleep(WAIT_MS * UINT64_C(1000000));
 	}
 	return status;
 }

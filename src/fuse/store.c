@@ -17,9 +17,9 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/nocow.h"
 #include "fuse/store.h"
@@ -191,13 +191,12 @@ static void say_locked(const struct store *s)
 /* Many may share a store that nobody can change. */
 static int lock_store(const struct store *s, unsigned int wait_ms)
 {
-	const struct timespec pause = { .tv_nsec = 20000000 };
 	int how = (s->readonly ? LOCK_SH : LOCK_EX) | LOCK_NB;
 
 	while (flock(s->lock_fd, how) < 0) {
 		if (errno != EWOULDBLOCK || wait_ms < 20)
 			return -errno;
-		nanosleep(&pause, NULL);
+		clock_sleep(20000000);
 		wait_ms -= 20;
 	}
 	return 0;

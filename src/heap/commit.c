@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/rw.h"
 #include "heap/atomic.h"
 #include "heap/error.h"
@@ -226,11 +227,10 @@ static int close_gate(struct atomic *a, bool wait)
  * daemon of its mount has: that one is waited for. */
 static int checkpoint_for_want(struct fm_heap *h)
 {
-	const struct timespec pause = { .tv_nsec = 5000000 };
 	int rc = commit_checkpoint(h), i;
 
 	for (i = 0; i < 40 && rc == -EBUSY; i++) {
-		nanosleep(&pause, NULL);
+		clock_sleep(5000000);
 		rc = commit_checkpoint(h);
 	}
 	return rc;

@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "heap/error.h"
 #include "heap/inspect.h"
 #include "heap/lock.h"
@@ -159,14 +159,13 @@ static int lock_op(int fd, uint64_t off, short type)
 /* The same, trying for a while if others have it. */
 static int lock_wait(int fd, uint64_t off, short type, int timeout_ms)
 {
-	struct timespec pause = { .tv_nsec = 1000000 };
 	int tries, rc = -EAGAIN;
 
 	for (tries = 0; tries < timeout_ms; tries++) {
 		rc = lock_op(fd, off, type);
 		if (rc != -EAGAIN && rc != -EACCES)
 			return rc;
-		nanosleep(&pause, NULL);
+		clock_sleep(1000000);
 	}
 	return -EAGAIN;
 }

@@ -21,10 +21,10 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/align.h"
+#include "common/clock.h"
 #include "common/fmfs_ioctl.h"
 #include "common/holes.h"
 #include "common/rw.h"
@@ -271,7 +271,6 @@ static bool is_at_mount(int fd, const struct statx *st)
  */
 static int why_failed(int fd, int err)
 {
-	struct timespec pause = { .tv_nsec = 5000000 };
 	int tries, is_fuse;
 
 	for (tries = 0; err == EIO && tries < 20; tries++) {
@@ -280,7 +279,7 @@ static int why_failed(int fd, int err)
 			break;
 		if (is_fuse < 0 && err_is_dead(-is_fuse))
 			err = ENOTCONN;
-		nanosleep(&pause, NULL);
+		clock_sleep(5000000);
 	}
 	return err;
 }

@@ -16,9 +16,9 @@
 #include <linux/membarrier.h>
 #include <sched.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "heap/heap.h"
 #include "heap/lane.h"
 #include "heap/memtool.h"
@@ -231,7 +231,6 @@ static bool no_barrier;	/* atomic */
  * there, or its program may have left by longjmp() from a handler of a signal. */
 static bool wait_outside(const uint32_t *inside)
 {
-	static const struct timespec nap = { 0, 100 * 1000 };
 	int n;
 
 	for (n = 0; n < NYIELDS + NNAPS; n++) {
@@ -240,7 +239,7 @@ static bool wait_outside(const uint32_t *inside)
 		if (n < NYIELDS)
 			sched_yield();
 		else
-			nanosleep(&nap, NULL);
+			clock_sleep(100000);
 	}
 	return false;
 }

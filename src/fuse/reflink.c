@@ -98,7 +98,8 @@ int reflink_in_pieces(fuse_req_t req, int from, int to)
 		off += len;
 		len = next_len(len, took);
 	}
-	return 0;
+	/* What was written meanwhile; the moment waits for what is dirty. */
+	return fdatasync(from) < 0 ? -errno : 0;
 }
 
 /*

@@ -110,9 +110,6 @@ static int clone_now(fuse_req_t req, int from, int to, enum moment how, const ch
 	rc = locks_pool_in_use(from) ? check_space(f, from, how, name) : 0;
 	if (rc == 0)
 		rc = reflink_in_pieces(req, from, to);
-	/* The moment waits for what is dirty; have most of it written before. */
-	if (rc == 0 && fdatasync(from) < 0)
-		rc = -errno;
 	if (rc == 0 && locks_pool_in_use(from)) /* that took a while */
 		rc = check_space(f, from, how, name);
 	if (rc < 0)
@@ -182,6 +179,7 @@ int snapshot_capture(fuse_req_t req, struct node *n, int from, int to, const cha
 	int rc;
 
 	nocow_set(to, nocow_get(from)); /* or it cannot be a clone */
+	/* Cloning waits for what is dirty; have most of it written before. */
 	rc = fdatasync(from) < 0 ? -errno : inspect_pool(from, &pool);
 	if (rc < 0)
 		return rc;

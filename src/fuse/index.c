@@ -27,7 +27,7 @@
 #include "heap/inspect.h"
 
 #define TOUCH_DELAY_NS 500000000ull
-#define GATHER_NS 2000000 /* what is told within this is one transaction */
+#define GATHER_NS 20000000ull /* what is told within this is one transaction */
 #define BATCH 256  /* jobs in a transaction */
 #define DRAIN_S 10 /* how long a listing waits at most */
 #define IN_MEMORY ":memory:" /* SQLite's name for what is in no file */
@@ -93,6 +93,7 @@ struct index {
 	struct job_queue now, later; /* each in the order of seq and due_ns */
 	uint64_t last_seq;
 	uint64_t busy_seq; /* the least of the batch being written; 0: none is */
+	bool idle;         /* the thread wants to know of what is told */
 	bool hurry;        /* somebody waits: nothing is too early */
 	bool stop;         /* when all is written */
 	bool paused;       /* at once */
@@ -652,7 +653,8 @@ static void push(struct index *x, struct job_queue *q, struct job *j)
 		j->node->queued |= j->queued;
 	j->seq = ++x->last_seq;
 	STAILQ_INSERT_TAIL(q, j, link);
-	pthread_cond_broadcast(&x->changed);
+	if (x->idle)
+		pthread_cond_broadcast(&x->changed);
 	pthread_mutex_unlock(&x->lock);
 }
 
@@ -809,21 +811,22 @@ static void wait_for_due(struct index *x)
 {
 	struct job *j = STAILQ_FIRST(&x->later);
 
-	if (j == NULL) {
+	x->idle = true;
+	if (j == NULL)
 		pthread_cond_wait(&x->changed, &x->lock);
-		return;
-	}
-	clock_cond_wait(&x->changed, &x->lock, j->due_ns);
+	else
+		clock_cond_wait(&x->changed, &x->lock, j->due_ns);
+	x->idle = false;
 }
 
-/* Something was told, and more may follow: one by one they cost far more. */
+/* Something was told, and more may follow.  One by one they cost far more, also to who
+ * tells them, on whose processor they would be written. */
 static void gather(struct index *x)
 {
-	if (x->hurry || x->stop)
-		return;
-	pthread_mutex_unlock(&x->lock);
-	clock_sleep(GATHER_NS);
-	pthread_mutex_lock(&x->lock);
+	uint64_t until = clock_ns() + GATHER_NS;
+
+	while (!x->hurry && !x->stop && !x->paused && clock_ns() < until)
+		clock_cond_wait(&x->changed, &x->lock, until);
 }
 
 /* Is all written that was told up to `seq`? */

@@ -18,6 +18,8 @@
 #include "fuse/fmfs.h"
 #include "fuse/snapshot.h"
 
+#define SMALL_BLOCKS 256 /* of 512 bytes: a file that is freed after its name is gone */
+
 int entry_refuse(const char *name, const char *why)
 {
 	static struct log_limit refusals;
@@ -330,24 +332,22 @@ void fmfs_symlink(fuse_req_t req, const char *to, fuse_ino_t parent, const char 
 /* Held, so that its inode number is not another file's before its node is known to be
  * gone. */
 static int remove_held(struct fmfs *f, int fd, const char *name, int flags,
-		       const char *path)
+		       const char *path, struct stat *st)
 {
-	struct stat st;
-
-	if (fstat(fd, &st) < 0)
+	if (fstat(fd, st) < 0)
 		return -errno;
-	if (!entry_visible(f, name, &st))
+	if (!entry_visible(f, name, st))
 		return -ENOENT;
 	if (unlinkat(f->store.pools_fd, path, flags) < 0)
 		return -errno;
-	node_gone(&f->nodes, st.st_ino);
-	quota_removed(f, st.st_ino);
+	node_gone(&f->nodes, st->st_ino);
+	quota_removed(f, st->st_ino);
 	return 0;
 }
 
-/* flags: as of unlinkat(2). */
+/* flags: as of unlinkat(2).  A descriptor of what was removed, O_PATH, or -errno. */
 static int remove_name(struct fmfs *f, struct node *dir, const char *name, int flags,
-		       char path[NODE_PATH_LEN])
+		       char path[NODE_PATH_LEN], struct stat *st)
 {
 	int fd, rc;
 
@@ -358,33 +358,50 @@ static int remove_name(struct fmfs *f, struct node *dir, const char *name, int f
 	fd = rc < 0 ? -1
 		    : openat(f->store.pools_fd, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (fd >= 0)
-		rc = remove_held(f, fd, name, flags, path);
+		rc = remove_held(f, fd, name, flags, path, st);
 	else if (rc == 0)
 		rc = -errno;
 	node_let_names(&f->nodes);
-	if (fd >= 0)
+	if (rc < 0 && fd >= 0)
 		close(fd);
-	return rc;
+	return rc < 0 ? rc : fd;
 }
 
 void fmfs_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct fmfs *f = fmfs_of(req);
 	char path[NODE_PATH_LEN];
-	int rc;
+	struct stat st;
+	bool is_late;
+	int fd;
 
-	rc = remove_name(f, fmfs_node(req, parent), name, 0, path);
-	if (rc == 0)
-		index_removed(f->index, path);
-	fuse_reply_err(req, -rc);
+	fd = remove_name(f, fmfs_node(req, parent), name, 0, path, &st);
+	if (fd < 0) {
+		fuse_reply_err(req, -fd);
+		return;
+	}
+	index_removed(f->index, path);
+	/* To free the file, which its last descriptor does, takes as long as to remove the
+	 * name.  Who waits for space waits for it; of little space nobody does. */
+	is_late = st.st_blocks <= SMALL_BLOCKS;
+	if (!is_late)
+		close(fd);
+	fuse_reply_err(req, 0);
+	if (is_late)
+		close(fd);
 }
 
 void fmfs_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	char path[NODE_PATH_LEN];
+	struct stat st;
+	int fd;
 
-	fuse_reply_err(req, -remove_name(fmfs_of(req), fmfs_node(req, parent), name,
-					 AT_REMOVEDIR, path));
+	fd = remove_name(fmfs_of(req), fmfs_node(req, parent), name, AT_REMOVEDIR, path,
+			 &st);
+	if (fd >= 0)
+		close(fd);
+	fuse_reply_err(req, fd < 0 ? -fd : 0);
 }
 
 /* --- snapshots ---------------------------------------------------------------- */

@@ -27,7 +27,8 @@
 #include "heap/inspect.h"
 
 #define TOUCH_DELAY_NS 500000000ull
-#define GATHER_NS 20000000ull /* what is told within this is one transaction */
+#define QUIET_NS 20000000ull   /* when nothing was told for so long, it is time to write, */
+#define GATHER_NS 500000000ull /* or so long after the first that was told */
 #define BATCH 256  /* jobs in a transaction */
 #define DRAIN_S 10 /* how long a listing waits at most */
 #define IN_MEMORY ":memory:" /* SQLite's name for what is in no file */
@@ -41,7 +42,7 @@
 
 enum job_kind {
 	JOB_PUT,    /* read the file of the node again */
-	JOB_REMOVE, /* name */
+	JOB_REMOVE, /* name, with the note */
 	JOB_RENAME, /* name to other, a pool or a folder */
 	JOB_NOTE    /* what, name, other */
 };
@@ -92,6 +93,7 @@ struct index {
 	pthread_cond_t changed;
 	struct job_queue now, later; /* each in the order of seq and due_ns */
 	uint64_t last_seq;
+	uint64_t told_ns;  /* when that was told */
 	uint64_t busy_seq; /* the least of the batch being written; 0: none is */
 	bool idle;         /* the thread wants to know of what is told */
 	bool hurry;        /* somebody waits: nothing is too early */
@@ -577,7 +579,8 @@ static int do_job(struct index *x, const struct job *j)
 	case JOB_PUT:
 		return put_node(x, j->node);
 	case JOB_REMOVE:
-		return catalog_remove(x->catalog, j->name);
+		rc = catalog_remove(x->catalog, j->name);
+		return rc == 0 ? catalog_note(x->catalog, "remove", j->name, NULL) : rc;
 	case JOB_RENAME:
 		/* It may not have been put before; then it is after. */
 		rc = catalog_rename(x->catalog, j->name, j->other);
@@ -652,6 +655,7 @@ static void push(struct index *x, struct job_queue *q, struct job *j)
 	if (j->kind == JOB_PUT)
 		j->node->queued |= j->queued;
 	j->seq = ++x->last_seq;
+	x->told_ns = clock_ns();
 	STAILQ_INSERT_TAIL(q, j, link);
 	if (x->idle)
 		pthread_cond_broadcast(&x->changed);
@@ -744,7 +748,6 @@ void index_touched(struct index *x, struct node *n)
 void index_removed(struct index *x, const char *path)
 {
 	push(x, &x->now, name_job(x, JOB_REMOVE, NULL, path, NULL));
-	push(x, &x->now, name_job(x, JOB_NOTE, "remove", path, NULL));
 }
 
 /* Folders are not in the catalog. */
@@ -820,13 +823,20 @@ static void wait_for_due(struct index *x)
 }
 
 /* Something was told, and more may follow.  One by one they cost far more, also to who
- * tells them, on whose processor they would be written. */
+ * tells them, on whose processor they would be written.  Nobody misses them: who lists
+ * waits for them, and a mount after a crash finds them in the store. */
 static void gather(struct index *x)
 {
-	uint64_t until = clock_ns() + GATHER_NS;
+	uint64_t latest = clock_ns() + GATHER_NS, until;
 
-	while (!x->hurry && !x->stop && !x->paused && clock_ns() < until)
+	while (!x->hurry && !x->stop && !x->paused) {
+		until = x->told_ns + QUIET_NS;
+		if (until > latest)
+			until = latest;
+		if (clock_ns() >= until)
+			break;
 		clock_cond_wait(&x->changed, &x->lock, until);
+	}
 }
 
 /* Is all written that was told up to `seq`? */

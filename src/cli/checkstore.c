@@ -17,7 +17,7 @@
 #include "cli/check.h"
 #include "cli/cli.h"
 #include "common/log.h"
-#include "fuse/index.h"
+#include "fuse/scan.h"
 #include "fuse/store.h"
 #include "heap/inspect.h"
 
@@ -86,7 +86,7 @@ static int describe(const char *path, struct row *row)
 		return -errno;
 	rc = inspect_pool(fd, &info);
 	if (rc == 0) {
-		row->kind = index_kind(&info);
+		row->kind = scan_kind(&info);
 		if (info.state == POOL_GOOD) {
 			memcpy(row->uuid, info.uuid, sizeof(row->uuid));
 			rc = inspect_roots(fd, count, &row->nroots);

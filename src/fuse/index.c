@@ -7,9 +7,7 @@
  */
 #include <config.h>
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,16 +19,15 @@
 #include "catalog/catalog.h"
 #include "common/clock.h"
 #include "common/log.h"
-#include "fuse/entry.h"
 #include "fuse/fmfs.h"
+#include "fuse/scan.h"
 #include "fuse/state.h"
-#include "heap/inspect.h"
 
 #define TOUCH_DELAY_NS 500000000ull
 #define QUIET_NS 20000000ull   /* when nothing was told for so long, it is time to write, */
 #define GATHER_NS 500000000ull /* or so long after the first that was told */
-#define BATCH 256  /* jobs in a transaction */
-#define DRAIN_S 10 /* how long a listing waits at most */
+#define BATCH 256              /* jobs in a transaction */
+#define DRAIN_S 10             /* how long a listing waits at most */
 #define IN_MEMORY ":memory:" /* SQLite's name for what is in no file */
 
 /* node->queued, guarded by index->lock */
@@ -52,7 +49,7 @@ struct job {
 	enum job_kind kind;
 	unsigned int queued; /* JOB_PUT: its bit in node->queued, if any */
 	uint64_t seq;        /* the order of being told */
-	uint64_t due_ns;
+	uint64_t due_ns;     /* before it is told, how long after that */
 	struct node *node;
 	char *what;
 	char *name;
@@ -61,24 +58,6 @@ struct job {
 };
 
 STAILQ_HEAD(job_queue, job);
-
-struct folder {
-	STAILQ_ENTRY(folder) link;
-	char path[]; /* below pools/; "": that itself */
-};
-
-STAILQ_HEAD(folder_queue, folder);
-
-static int add_folder(struct folder_queue *q, const char *path)
-{
-	struct folder *f = malloc(sizeof(*f) + strlen(path) + 1);
-
-	if (f == NULL)
-		return -ENOMEM;
-	strcpy(f->path, path);
-	STAILQ_INSERT_TAIL(q, f, link);
-	return 0;
-}
 
 struct index {
 	struct fmfs *f;
@@ -102,372 +81,11 @@ struct index {
 	pthread_t thread;
 };
 
-/* --- from a file to a row ------------------------------------------------- */
-
-struct root_list {
-	struct pool_root *root;
-	size_t n, size;
-};
-
-static int collect_root(const struct pool_root *root, void *arg)
-{
-	struct root_list *l = arg;
-
-	if (l->n == CATALOG_NROOTS_MAX)
-		return -EFBIG;
-	if (l->n == l->size) {
-		size_t size = l->size == 0 ? 16 : l->size * 2;
-		struct pool_root *p = reallocarray(l->root, size, sizeof(*p));
-
-		if (p == NULL)
-			return -ENOMEM;
-		l->root = p;
-		l->size = size;
-	}
-	l->root[l->n++] = *root;
-	return 0;
-}
-
-/* Let the catalog have the pool, and these roots of it. */
-static int put_pool(struct index *x, const struct catalog_pool *pool,
-		    const struct root_list *l)
-{
-	struct catalog_root *roots = calloc(l->n + 1, sizeof(*roots));
-	int rc;
-
-	if (roots == NULL)
-		return -ENOMEM;
-	for (size_t i = 0; i < l->n; i++)
-		roots[i] = (struct catalog_root){
-			.name = l->root[i].name,
-			.type = l->root[i].type,
-			.off = l->root[i].off,
-			.size = l->root[i].size,
-		};
-	rc = catalog_put(x->catalog, pool, roots, l->n);
-	free(roots);
-	return rc;
-}
-
-static uint64_t birth_ns(int fd)
-{
-	struct statx stx;
-
-	if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &stx) < 0 ||
-	    !(stx.stx_mask & STATX_BTIME))
-		return 0;
-	return stx.stx_btime.tv_sec * 1000000000ull + stx.stx_btime.tv_nsec;
-}
-
-static uint64_t ctime_ns(const struct stat *st)
-{
-	return st->st_ctim.tv_sec * 1000000000ull + st->st_ctim.tv_nsec;
-}
-
-int index_kind(const struct pool_info *info)
-{
-	switch (info->state) {
-	case POOL_NONE:
-		return CATALOG_FILE;
-	case POOL_GOOD:
-		return info->incompat & FM_INCOMPAT_ATOMIC ? CATALOG_ATOMIC
-							   : CATALOG_LIVE;
-	default:
-		return CATALOG_DAMAGED;
-	}
-}
-
-static int note_ino(const struct catalog_pool *pool, void *arg)
-{
-	*(uint64_t *)arg = pool->ino;
-	return 0;
-}
-
-static bool is_known(struct index *x, const struct catalog_pool *pool)
-{
-	uint64_t ino = 0;
-
-	return catalog_get(x->catalog, pool->name, note_ino, &ino) == 0 &&
-	       ino == pool->ino;
-}
-
-/* 1: the catalog is to keep what it has of the pool. */
-static int find_roots(struct index *x, int fd, struct catalog_pool *pool,
-		      struct root_list *roots)
-{
-	int rc = inspect_roots(fd, collect_root, roots);
-
-	if (rc >= 0)
-		return 0;
-	if (rc == -EUCLEAN) {
-		pool->kind = CATALOG_DAMAGED;
-		pool->why = "the named roots are damaged";
-		return 0;
-	}
-	/* A checkpoint, after which it will be told again; or somebody just has the lock.
-	 * Nobody else's file waits for that, or for what is too much. */
-	if (rc == -EBUSY && is_known(x, pool))
-		return 1;
-	roots->n = 0;
-	pool->why = rc == -EFBIG ? "too much to be in the catalog" : strerror(-rc);
-	if (rc != -EFBIG)
-		pool->stamp_ns = 0;
-	return 0;
-}
-
-/* Of a snapshot: the pool that it is of, to be freed. */
-static char *parent_of(const char *path)
-{
-	const char *base = store_name_of(path);
-
-	return strndup(path, base - path + strcspn(base, "@"));
-}
-
-/*
- * Put the file into the catalog.  `in_use`: somebody may be writing to it, in
- * ways that do not show in its times; so it is read again at the next scan.
- */
-static int put_file(struct index *x, const char *path, int fd, bool in_use)
-{
-	const bool is_snapshot = name_is_snapshot(store_name_of(path));
-	struct catalog_pool pool = { .name = path };
-	struct root_list roots = { 0 };
-	struct pool_info info;
-	char *parent = NULL;
-	struct stat st;
-	int rc;
-
-	/* The times first: what changes later is then seen as changed. */
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	rc = inspect_pool(fd, &info);
-	if (rc < 0)
-		return rc;
-	pool.kind = index_kind(&info);
-	pool.ino = st.st_ino;
-	pool.stamp_ns = in_use || locks_pool_in_use(fd) ? 0 : ctime_ns(&st);
-	pool.created_ns = birth_ns(fd);
-	if (info.state == POOL_GOOD) {
-		memcpy(pool.uuid, info.uuid, sizeof(pool.uuid));
-		if (!is_snapshot)
-			pool.created_ns = info.created_ns;
-		rc = find_roots(x, fd, &pool, &roots);
-	}
-	if (pool.kind == CATALOG_DAMAGED && pool.why == NULL)
-		pool.why = info.why;
-	if (is_snapshot)
-		pool.parent = parent = parent_of(path);
-	if (is_snapshot && parent == NULL)
-		rc = -ENOMEM;
-	if (rc == 0)
-		rc = put_pool(x, &pool, &roots);
-	free(parent);
-	free(roots.root);
-	return rc < 0 ? rc : 0;
-}
-
-static int open_node(struct node_table *t, struct node *n, char path[NODE_PATH_LEN])
-{
-	int fd;
-
-	/* The path and the file are to be of one moment. */
-	node_hold_names(t);
-	fd = node_path(t, n, path);
-	if (fd == 0)
-		fd = node_open(t, n, O_RDONLY | O_NOATIME);
-	node_let_names(t);
-	return fd;
-}
-
-static int put_node(struct index *x, struct node *n)
-{
-	char path[NODE_PATH_LEN];
-	bool in_use;
-	int fd, rc;
-
-	pthread_mutex_lock(&n->lock);
-	in_use = n->nopen > 0;
-	pthread_mutex_unlock(&n->lock);
-	fd = open_node(&x->f->nodes, n, path);
-	if (fd < 0)
-		return 0; /* removed since */
-	rc = put_file(x, path, fd, in_use);
-	close(fd);
-	return rc;
-}
-
 /* --- scanning the store ------------------------------------------------------ */
-
-struct known { /* a row of the catalog */
-	char *name;
-	uint64_t ino, stamp_ns;
-	bool seen; /* its file is there */
-};
-
-struct known_list { /* in the order of the names */
-	struct known *known;
-	size_t n, size;
-};
-
-struct collecting {
-	struct known_list *list;
-	const char *prefix;
-};
-#define BEYOND 1 /* not one with the prefix, which are one after the other */
-
-static int collect_known(const struct catalog_pool *pool, void *arg)
-{
-	const struct collecting *c = arg;
-	struct known_list *l = c->list;
-	struct known *k;
-
-	if (strncmp(pool->name, c->prefix, strlen(c->prefix)) != 0)
-		return BEYOND;
-
-	if (l->n == l->size) {
-		size_t size = l->size == 0 ? 64 : l->size * 2;
-
-		k = reallocarray(l->known, size, sizeof(*k));
-		if (k == NULL)
-			return -ENOMEM;
-		l->known = k;
-		l->size = size;
-	}
-	k = &l->known[l->n];
-	*k = (struct known){
-		.name = strdup(pool->name),
-		.ino = pool->ino,
-		.stamp_ns = pool->stamp_ns,
-	};
-	l->n++;
-	return k->name == NULL ? -ENOMEM : 0;
-}
-
-static void free_known(struct known_list *l)
-{
-	for (size_t i = 0; i < l->n; i++)
-		free(l->known[i].name);
-	free(l->known);
-}
-
-static int compare_known(const void *a, const void *b)
-{
-	return strcmp(((const struct known *)a)->name, ((const struct known *)b)->name);
-}
-
-static int scan_file(struct index *x, struct known_list *l, const char *path,
-		     const struct stat *st)
-{
-	const struct known key = { .name = (char *)path };
-	struct known *k;
-	int fd, rc;
-
-	k = l->n == 0 ? NULL : bsearch(&key, l->known, l->n, sizeof(*k), compare_known);
-	if (k != NULL) {
-		k->seen = true;
-		if (k->ino == st->st_ino && k->stamp_ns == ctime_ns(st))
-			return 0;
-	}
-	fd = openat(x->f->store.pools_fd, path,
-		    O_RDONLY | O_NOATIME | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0) {
-		log_warn("%s: cannot read it for the catalog: %s", path,
-			 strerror(errno));
-		return 0;
-	}
-	/* It may be open at the mount, if this scan repairs the catalog. */
-	rc = put_file(x, path, fd, x->f->session != NULL);
-	close(fd);
-	return rc;
-}
-
-static int scan_entry(struct index *x, struct known_list *l, struct folder_queue *q,
-		      const char *folder, int dirfd, const char *name)
-{
-	char path[NODE_PATH_LEN];
-	struct stat st;
-
-	if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
-	    fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
-	    !entry_visible(x->f, name, &st))
-		return 0;
-	if (snprintf(path, sizeof(path), "%s%s%s", folder, *folder == '\0' ? "" : "/",
-		     name) >= (int)sizeof(path))
-		return 0; /* nor can it be reached at the mount */
-	return S_ISDIR(st.st_mode) ? add_folder(q, path) : scan_file(x, l, path, &st);
-}
-
-/* Adds the folders in it to the queue. */
-static int scan_folder(struct index *x, struct known_list *l, struct folder_queue *q,
-		       const char *folder)
-{
-	DIR *d = store_list(x->f->store.pools_fd, *folder == '\0' ? "." : folder);
-	struct dirent *de;
-	int rc = 0;
-
-	if (d == NULL) /* removed meanwhile, or another kind of thing */
-		return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
-	while (rc == 0 && (de = readdir(d)) != NULL)
-		rc = scan_entry(x, l, q, folder, dirfd(d), de->d_name);
-	closedir(d);
-	return rc;
-}
-
-static int scan_files(struct index *x, struct known_list *l, const char *folder)
-{
-	struct folder_queue q = STAILQ_HEAD_INITIALIZER(q);
-	int rc = add_folder(&q, folder);
-	struct folder *f;
-
-	while ((f = STAILQ_FIRST(&q)) != NULL) {
-		STAILQ_REMOVE_HEAD(&q, link);
-		if (rc == 0)
-			rc = scan_folder(x, l, &q, f->path);
-		free(f);
-	}
-	for (size_t i = 0; rc == 0 && i < l->n; i++)
-		if (!l->known[i].seen)
-			rc = catalog_remove(x->catalog, l->known[i].name);
-	return rc;
-}
-
-static int collect_all(struct index *x, struct known_list *l, const char *folder)
-{
-	char prefix[NODE_PATH_LEN + 1];
-	struct collecting c = { .list = l, .prefix = prefix };
-	int rc;
-
-	snprintf(prefix, sizeof(prefix), "%s%s", folder, *folder == '\0' ? "" : "/");
-	rc = catalog_each_pool(x->catalog, prefix, collect_known, &c);
-	if (rc == BEYOND)
-		rc = 0;
-	if (rc == 0 && l->n > 0)
-		qsort(l->known, l->n, sizeof(*l->known), compare_known);
-	return rc;
-}
-
-/* Make the catalog what the folder is, "" for the store, in one transaction. */
-static int scan(struct index *x, const char *folder)
-{
-	struct known_list l = { 0 };
-	int rc, end;
-
-	rc = collect_all(x, &l, folder);
-	if (rc == 0)
-		rc = catalog_begin(x->catalog);
-	if (rc == 0) {
-		rc = scan_files(x, &l, folder);
-		end = catalog_end(x->catalog);
-		if (rc == 0)
-			rc = end;
-	}
-	free_known(&l);
-	return rc;
-}
 
 static int scan_store(struct index *x)
 {
-	int rc = scan(x, "");
+	int rc = scan_tree(x->f, x->catalog, "");
 
 	if (rc == 0)
 		x->scan_needed = false;
@@ -486,7 +104,7 @@ static int scan_moved(struct index *x, int rc)
 	while ((f = STAILQ_FIRST(&x->moved)) != NULL) {
 		STAILQ_REMOVE_HEAD(&x->moved, link);
 		if (rc == 0)
-			rc = scan(x, f->path);
+			rc = scan_tree(x->f, x->catalog, f->path);
 		free(f);
 	}
 	return rc;
@@ -559,7 +177,7 @@ static int make_ready(struct index *x)
 /* "/": see index_exchanged(). */
 static int add_moved(struct index *x, const char *path)
 {
-	return strcmp(path, "/") == 0 ? 0 : add_folder(&x->moved, path);
+	return strcmp(path, "/") == 0 ? 0 : scan_add_folder(&x->moved, path);
 }
 
 static int rename_folder(struct index *x, const struct job *j)
@@ -577,7 +195,7 @@ static int do_job(struct index *x, const struct job *j)
 
 	switch (j->kind) {
 	case JOB_PUT:
-		return put_node(x, j->node);
+		return scan_node(x->f, x->catalog, j->node);
 	case JOB_REMOVE:
 		rc = catalog_remove(x->catalog, j->name);
 		return rc == 0 ? catalog_note(x->catalog, "remove", j->name, NULL) : rc;
@@ -656,6 +274,7 @@ static void push(struct index *x, struct job_queue *q, struct job *j)
 		j->node->queued |= j->queued;
 	j->seq = ++x->last_seq;
 	x->told_ns = clock_ns();
+	j->due_ns += x->told_ns;
 	STAILQ_INSERT_TAIL(q, j, link);
 	if (x->idle)
 		pthread_cond_broadcast(&x->changed);
@@ -671,7 +290,7 @@ static struct job *put_job(struct index *x, struct node *n, unsigned int queued,
 		return NULL;
 	j->kind = JOB_PUT;
 	j->queued = queued;
-	j->due_ns = clock_ns() + delay_ns;
+	j->due_ns = delay_ns;
 	j->node = n;
 	node_ref(&x->f->nodes, n);
 	return j;
@@ -822,17 +441,19 @@ static void wait_for_due(struct index *x)
 	x->idle = false;
 }
 
-/* Something was told, and more may follow.  One by one they cost far more, also to who
- * tells them, on whose processor they would be written.  Nobody misses them: who lists
- * waits for them, and a mount after a crash finds them in the store. */
+/* More may be told.  One by one they cost far more, also to who tells them, on whose
+ * processor they would be written.  Nobody misses them: who lists waits for them, and a
+ * mount after a crash finds them in the store. */
 static void gather(struct index *x)
 {
-	uint64_t latest = clock_ns() + GATHER_NS, until;
+	const struct job *first;
+	uint64_t until;
 
-	while (!x->hurry && !x->stop && !x->paused) {
+	while ((first = STAILQ_FIRST(&x->now)) != NULL && !x->hurry && !x->stop &&
+	       !x->paused) {
 		until = x->told_ns + QUIET_NS;
-		if (until > latest)
-			until = latest;
+		if (until > first->due_ns + GATHER_NS)
+			until = first->due_ns + GATHER_NS;
 		if (clock_ns() >= until)
 			break;
 		clock_cond_wait(&x->changed, &x->lock, until);
@@ -860,12 +481,12 @@ static void *keep(void *arg)
 	setpriority(PRIO_PROCESS, gettid(), 10);
 	pthread_mutex_lock(&x->lock);
 	while (!x->paused && (!x->stop || !is_written(x, x->last_seq))) {
+		gather(x);
 		n = 0;
 		take_due(x, &x->later, &batch, &n);
 		take_due(x, &x->now, &batch, &n);
 		if (n == 0 && STAILQ_EMPTY(&x->moved)) {
 			wait_for_due(x);
-			gather(x);
 			continue;
 		}
 		last = STAILQ_EMPTY(&x->now);
@@ -1068,7 +689,7 @@ void index_load(struct index *x, struct state *s)
 		load_job(x, &x->later, s);
 	while ((path = state_get_text(s)) != NULL) {
 		pthread_mutex_lock(&x->lock);
-		if (add_folder(&x->moved, path) < 0)
+		if (scan_add_folder(&x->moved, path) < 0)
 			s->failed = true;
 		x->busy_seq = 1;
 		pthread_cond_broadcast(&x->changed);

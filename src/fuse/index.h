@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Keeping the catalog right.  Operations only tell what happened; one thread
- * reads the pools and writes the catalog, in the order it was told, some
- * milliseconds later.  A failure of the catalog is logged and never one of an
+ * reads the pools (scan.h) and writes the catalog, in the order it was told, up to
+ * half a second later.  A failure of the catalog is logged and never one of an
  * operation: what could not be written is found by a scan of the store, at the
  * next occasion or the next mount.
  */
@@ -18,10 +18,6 @@ struct node;
 struct state;
 struct catalog_pool;
 struct catalog_root;
-struct pool_info;
-
-/* What the catalog has of such a file: an enum catalog_kind. */
-int index_kind(const struct pool_info *info);
 
 /*
  * Open the catalog, fill it from the store, and start the thread.  0 or -errno, after a

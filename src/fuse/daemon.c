@@ -345,7 +345,8 @@ static int open_tables(struct mounting *m)
 	if (rc == 0)
 		rc = notify_start(&f->notifier);
 	if (rc == 0)
-		rc = defrag_start(&f->defrag, m->opt.max_stall * INT64_C(1000000));
+		rc = defrag_start(&f->defrag, f->store.tmp_fd,
+				  m->opt.max_stall * INT64_C(1000000));
 	if (rc == 0)
 		rc = quota_start(f);
 	if (rc == 0)

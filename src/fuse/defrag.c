@@ -63,7 +63,28 @@ static unsigned int count_breaks(int fd, off_t off)
 	return n;
 }
 
-static int rewrite(int fd, off_t off)
+/* Where the file system gives only what is shared another place: a file to share with;
+ * else -1. */
+static int open_other(const struct defrag *d, int fd)
+{
+	if (fallocate(fd, FALLOC_FL_UNSHARE_RANGE, 0, 1) < 0)
+		return -1;
+	return openat(d->tmp_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+}
+
+static int share(int fd, int other, off_t off)
+{
+	const struct file_clone_range part = {
+		.src_fd = fd,
+		.src_offset = off,
+		.src_length = PART_LEN,
+	};
+
+	return ioctl(other, FICLONERANGE, &part);
+}
+
+/* Put the part where there is room for it in one piece. */
+static int move_part(int fd, int other, off_t off)
 {
 	struct btrfs_ioctl_defrag_range_args range = {
 		.start = off,
@@ -71,19 +92,28 @@ static int rewrite(int fd, off_t off)
 		.extent_thresh = PART_LEN,
 		.flags = BTRFS_DEFRAG_RANGE_START_IO,
 	};
-	int rc;
 
-	rc = fallocate(fd, FALLOC_FL_UNSHARE_RANGE, off, PART_LEN);
-	if (rc < 0 && errno == EOPNOTSUPP)
-		rc = ioctl(fd, BTRFS_IOC_DEFRAG_RANGE, &range);
-	if (rc < 0)
-		return -errno;
+	if (other < 0)
+		return ioctl(fd, BTRFS_IOC_DEFRAG_RANGE, &range);
+	return share(fd, other, off) < 0
+		       ? -1
+		       : fallocate(fd, FALLOC_FL_UNSHARE_RANGE, off, PART_LEN);
+}
+
+static int rewrite(int fd, int other, off_t off)
+{
+	int rc = move_part(fd, other, off);
+
 	/* Now, so that what is dirty does not pile up, which others would have to wait for. */
-	return sync_file_range(fd, off, PART_LEN,
-			       SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-				       SYNC_FILE_RANGE_WAIT_AFTER) < 0
-		       ? -errno
-		       : 0;
+	if (rc == 0)
+		rc = sync_file_range(fd, off, PART_LEN,
+				     SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+					     SYNC_FILE_RANGE_WAIT_AFTER);
+	if (rc < 0)
+		rc = -errno;
+	if (other >= 0 && ftruncate(other, 0) < 0 && rc == 0)
+		rc = -errno;
+	return rc;
 }
 
 /* --- a file ---------------------------------------------------------------------- */
@@ -105,7 +135,7 @@ static bool is_of_use(int fd, struct stat *st)
 }
 
 /* The part at this offset, if need be: 1 if so, 0, or -errno. */
-static int do_part(int fd, off_t off, const struct stat *st)
+static int do_part(int fd, int other, off_t off, const struct stat *st)
 {
 	uint64_t start;
 	int rc;
@@ -115,7 +145,7 @@ static int do_part(int fd, off_t off, const struct stat *st)
 	if (!has_room(fd, st))
 		return -ENOSPC;
 	start = clock_ns();
-	rc = rewrite(fd, off);
+	rc = rewrite(fd, other, off);
 	/* Who waited for it is to have as long till the next. */
 	clock_sleep(clock_ns() - start);
 	return rc < 0 ? rc : 1;
@@ -124,15 +154,18 @@ static int do_part(int fd, off_t off, const struct stat *st)
 static void do_file(struct defrag *d, const struct defrag_job *job)
 {
 	struct stat st = { .st_size = 0 };
+	int other = open_other(d, job->fd);
 	unsigned int nparts = 0;
 	int rc = 0;
 
 	for (off_t off = 0; rc >= 0 && !atomic_load(&d->stop); off += PART_LEN) {
 		if (!is_of_use(job->fd, &st) || off + PART_LEN > st.st_size)
 			break;
-		rc = do_part(job->fd, off, &st);
+		rc = do_part(job->fd, other, off, &st);
 		nparts += rc > 0;
 	}
+	if (other >= 0)
+		close(other);
 	log_info("%s: a snapshot held its writer up: rewrote %u of %lld MiB%s%s",
 		 job->name, nparts, (long long)(st.st_size / PART_LEN),
 		 rc < 0 ? ", then: " : "", rc < 0 ? strerror(-rc) : "");
@@ -169,10 +202,11 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-int defrag_start(struct defrag *d, int64_t max_stall)
+int defrag_start(struct defrag *d, int tmp_fd, int64_t max_stall)
 {
 	int err;
 
+	d->tmp_fd = tmp_fd;
 	d->max_stall = max_stall;
 	pthread_mutex_init(&d->lock, NULL);
 	pthread_cond_init(&d->changed, NULL);
@@ -218,7 +252,8 @@ void defrag_after(struct defrag *d, int fd, int64_t stall, const char *name)
 {
 	struct defrag_job *job;
 
-	if (d->max_stall == 0 || stall < d->max_stall)
+	/* Before it is too much; and who writes may have waited for more than the clone. */
+	if (d->max_stall == 0 || stall < d->max_stall / 2)
 		return;
 	job = new_job(fd, name);
 	if (job == NULL)

@@ -4,11 +4,15 @@
  *
  * Each page that is written to after a snapshot gets a block elsewhere, and the next
  * snapshot takes as long as there are such pieces (reflink.h).  A snapshot that held the
- * pool's writer up for longer than the mount allows is followed by this: a thread goes
+ * pool's writer up for half as long as the mount allows is followed by this: a thread goes
  * through the pool, and has the file system write those parts anew that are in many pieces,
  * in one.  It does so a MiB at a time with pauses, while programs go on; what they read
- * and write stays the same (XFS: FALLOC_FL_UNSHARE_RANGE, which rewrites what is shared,
- * as everything is after a snapshot; Btrfs: its defragmentation).
+ * and write stays the same.
+ *
+ * XFS: FALLOC_FL_UNSHARE_RANGE, after the part was shared with a file without a name.  For
+ * it rewrites what is shared only; of what the program has written to since the snapshot
+ * each page would stay where it is, between others that move.  Btrfs: its
+ * defragmentation.
  *
  * What was rewritten is no longer shared with snapshots, so they take that space then.  It
  * is not done if the disk has not as much free as the pool takes.
@@ -26,6 +30,7 @@ struct defrag_job;
 
 struct defrag {
 	int64_t max_stall; /* nanoseconds; 0: never rewrite */
+	int tmp_fd;        /* a folder of the same file system */
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	STAILQ_HEAD(defrag_queue, defrag_job) queue;
@@ -35,7 +40,8 @@ struct defrag {
 	pthread_t thread;
 };
 
-int defrag_start(struct defrag *d, int64_t max_stall);
+/* 0 or -errno. */
+int defrag_start(struct defrag *d, int tmp_fd, int64_t max_stall);
 /* Ends the thread, in the middle of a file if need be. */
 void defrag_stop(struct defrag *d);
 

@@ -394,7 +394,7 @@ void options_print_help(void)
 	      "  -o no_passthrough     let all data go through the daemon\n"
 	      "  -o attr_timeout=S     seconds that attributes are believed for (1)\n"
 	      "  -o entry_timeout=S    seconds that names are believed for (1)\n"
-	      "  -o max_stall=MS       rewrite a pool if a snapshot held its writer up longer (250)\n"
+	      "  -o max_stall=MS       how long a snapshot may hold up a pool's writer (250)\n"
 	      "  -o max_threads=N      threads that serve requests (10)\n"
 	      "  -o max_pool=SIZE      let no file be longer: bytes, or with K, M, G, T\n"
 	      "  -o max_store=SIZE     let all files together have no more space\n"

@@ -3,7 +3,9 @@
 #include <config.h>
 
 #include <errno.h>
+#include <linux/fiemap.h>
 #include <linux/fs.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,11 +17,11 @@
 /* So many extents are cloned in 50 ms at most. */
 #define FEW_EXTENTS 1024u
 
-/* What a piece is to take, and how long it is: the first, and those after it. */
+/* What a piece is to take, and of how many extents it is: the first, and those after it. */
 #define PIECE_NS 10000000
-#define PIECE_LEN (1l << 20)
-#define PIECE_LEN_MIN (256l << 10)
-#define PIECE_LEN_MAX (256l << 20)
+#define PIECE_EXTENTS 128u
+#define PIECE_EXTENTS_MIN 16u
+#define PIECE_EXTENTS_MAX 1024u
 #define PAUSE_NS_MAX 100000000
 
 /* The largest block of a file system that shares blocks. */
@@ -65,39 +67,75 @@ static int64_t clone_piece(int from, int to, off_t off, off_t len)
 	return clock_ns() - start;
 }
 
-static off_t next_len(off_t len, int64_t took)
+/* Where the n-th extent from `off` on ends; `end` if there are not so many; -1. */
+static off_t end_of_extents(int fd, struct fiemap *map, unsigned int n, off_t off, off_t end)
 {
-	if (took > 2 * PIECE_NS && len > PIECE_LEN_MIN)
-		return len / 2;
-	if (took < PIECE_NS / 2 && len < PIECE_LEN_MAX)
-		return len * 2;
-	return len;
+	const struct fiemap_extent *last = &map->fm_extents[n - 1];
+	off_t to;
+
+	map->fm_start = off;
+	map->fm_length = end - off;
+	map->fm_flags = 0;
+	map->fm_extent_count = n;
+	if (ioctl(fd, FS_IOC_FIEMAP, map) < 0)
+		return -1;
+	if (map->fm_mapped_extents < n)
+		return end;
+	to = last->fe_logical + last->fe_length;
+	return to < end ? to : end;
+}
+
+static unsigned int next_number(unsigned int n, int64_t took)
+{
+	if (took > 2 * PIECE_NS && n > PIECE_EXTENTS_MIN)
+		return n / 2;
+	if (took < PIECE_NS / 2 && n < PIECE_EXTENTS_MAX)
+		return n * 2;
+	return n;
+}
+
+/* The time goes with the extents: bytes say nothing, where there are holes. */
+static int clone_pieces(fuse_req_t req, int from, int to, struct fiemap *map)
+{
+	off_t end = size_of(from) / BLOCK_LEN * BLOCK_LEN, off = 0, piece_end;
+	unsigned int n = PIECE_EXTENTS;
+	int64_t took;
+
+	while (off < end) {
+		if (copy_unwanted(req))
+			return -EINTR;
+		piece_end = end_of_extents(from, map, n, off, end);
+		if (piece_end <= off)
+			break;
+		took = clone_piece(from, to, off, piece_end - off);
+		if (took < 0)
+			break; /* cut short meanwhile; or whoever clones the whole will see */
+		/* Who waited for it is to have as long till the next. */
+		clock_sleep(took < PAUSE_NS_MAX ? took : PAUSE_NS_MAX);
+		off = piece_end;
+		n = next_number(n, took);
+	}
+	return 0;
 }
 
 int reflink_in_pieces(fuse_req_t req, int from, int to)
 {
-	off_t len = PIECE_LEN, end = size_of(from);
+	struct fiemap *map;
 	struct fsxattr x;
-	int64_t took;
+	int rc;
 
 	if (ioctl(from, FS_IOC_FSGETXATTR, &x) < 0)
 		return 0;
 	reserve_single_blocks(from, &x);
 	if (x.fsx_nextents < FEW_EXTENTS) /* Btrfs says 0 */
 		return 0;
-	for (off_t off = 0; end - off >= PIECE_LEN_MIN;) {
-		while (len > end - off)
-			len /= 2;
-		if (copy_unwanted(req))
-			return -EINTR;
-		took = clone_piece(from, to, off, len);
-		if (took < 0)
-			break; /* cut short meanwhile; or whoever clones the whole will see */
-		/* Who waited for it is to have as long till the next. */
-		clock_sleep(took < PAUSE_NS_MAX ? took : PAUSE_NS_MAX);
-		off += len;
-		len = next_len(len, took);
-	}
+	map = malloc(sizeof(*map) + PIECE_EXTENTS_MAX * sizeof(map->fm_extents[0]));
+	if (map == NULL)
+		return -ENOMEM;
+	rc = clone_pieces(req, from, to, map);
+	free(map);
+	if (rc < 0)
+		return rc;
 	/* What was written meanwhile; the moment waits for what is dirty. */
 	return fdatasync(from) < 0 ? -errno : 0;
 }

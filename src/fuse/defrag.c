@@ -8,10 +8,12 @@
 #include <linux/falloc.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -63,13 +65,18 @@ static unsigned int count_breaks(int fd, off_t off)
 	return n;
 }
 
-/* Where the file system gives only what is shared another place: a file to share with;
- * else -1. */
-static int open_other(const struct defrag *d, int fd)
+/* On XFS, which gives only what is shared another place, a file to share with; else -1. */
+static int open_other(const struct defrag *d, int fd, int *other)
 {
-	if (fallocate(fd, FALLOC_FL_UNSHARE_RANGE, 0, 1) < 0)
-		return -1;
-	return openat(d->tmp_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	struct statfs fs;
+
+	*other = -1;
+	if (fstatfs(fd, &fs) < 0)
+		return -errno;
+	if (fs.f_type != XFS_SUPER_MAGIC)
+		return 0;
+	*other = openat(d->tmp_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	return *other < 0 ? -errno : 0;
 }
 
 static int share(int fd, int other, off_t off)
@@ -97,7 +104,8 @@ static int move_part(int fd, int other, off_t off)
 		return ioctl(fd, BTRFS_IOC_DEFRAG_RANGE, &range);
 	return share(fd, other, off) < 0
 		       ? -1
-		       : fallocate(fd, FALLOC_FL_UNSHARE_RANGE, off, PART_LEN);
+		       : fallocate(fd, FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_KEEP_SIZE,
+				   off, PART_LEN);
 }
 
 static int rewrite(int fd, int other, off_t off)
@@ -154,9 +162,9 @@ static int do_part(int fd, int other, off_t off, const struct stat *st)
 static void do_file(struct defrag *d, const struct defrag_job *job)
 {
 	struct stat st = { .st_size = 0 };
-	int other = open_other(d, job->fd);
 	unsigned int nparts = 0;
-	int rc = 0;
+	int other;
+	int rc = open_other(d, job->fd, &other);
 
 	for (off_t off = 0; rc >= 0 && !atomic_load(&d->stop); off += PART_LEN) {
 		if (!is_of_use(job->fd, &st) || off + PART_LEN > st.st_size)

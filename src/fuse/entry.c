@@ -342,6 +342,8 @@ static int remove_held(struct fmfs *f, int fd, const char *name, int flags,
 		return -errno;
 	node_gone(&f->nodes, st->st_ino);
 	quota_removed(f, st->st_ino);
+	if (!S_ISDIR(st->st_mode))
+		index_removed(f->index, path);
 	return 0;
 }
 
@@ -380,7 +382,6 @@ void fmfs_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 		fuse_reply_err(req, -fd);
 		return;
 	}
-	index_removed(f->index, path);
 	/* To free the file, which its last descriptor does, takes as long as to remove the
 	 * name.  Who waits for space waits for it; of little space nobody does. */
 	is_late = st.st_blocks <= SMALL_BLOCKS;

@@ -61,7 +61,7 @@
 #include "fuse/state.h"
 
 #define HANDOVER_MAGIC "fmfsHAND"
-#define HANDOVER_VERSION 1u
+#define HANDOVER_VERSION 2u
 #define HANDOVER_EXIT 75 /* EX_TEMPFAIL; the unit has it in RestartForceExitStatus= */
 
 struct handover_header {

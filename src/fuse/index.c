@@ -369,7 +369,8 @@ void index_removed(struct index *x, const char *path)
 	push(x, &x->now, name_job(x, JOB_REMOVE, NULL, path, NULL));
 }
 
-/* Folders are not in the catalog. */
+/* A file that was told before, and has this name since, may have been put in the place of
+ * its row.  Folders are not in the catalog. */
 static void put_again(struct index *x, struct node *n)
 {
 	if (!n->dir)
@@ -387,10 +388,9 @@ static void push_rename(struct index *x, const char *from, const char *to, bool 
 
 void index_renamed(struct index *x, struct node *n, const char *from, const char *to)
 {
-	push_rename(x, from, to, n != NULL && n->dir);
+	push_rename(x, from, to, n->dir);
 	push(x, &x->now, name_job(x, JOB_NOTE, "rename", from, to));
-	if (n != NULL)
-		put_again(x, n);
+	put_again(x, n);
 }
 
 /* By a name that no file can have. */
@@ -688,12 +688,14 @@ void index_load(struct index *x, struct state *s)
 	while (state_get(s) != 0)
 		load_job(x, &x->later, s);
 	while ((path = state_get_text(s)) != NULL) {
-		pthread_mutex_lock(&x->lock);
+		pthread_mutex_lock(&x->work); /* the thread runs */
 		if (scan_add_folder(&x->moved, path) < 0)
 			s->failed = true;
+		pthread_mutex_lock(&x->lock);
 		x->busy_seq = 1;
 		pthread_cond_broadcast(&x->changed);
 		pthread_mutex_unlock(&x->lock);
+		pthread_mutex_unlock(&x->work);
 		free(path);
 	}
 }

@@ -53,7 +53,7 @@ void index_made_of(struct index *x, struct node *n, const char *what,
 void index_changed(struct index *x, struct node *n);
 void index_touched(struct index *x, struct node *n);
 void index_removed(struct index *x, const char *path);
-/* A pool, a snapshot, or a folder with all that is in it; n may be NULL. */
+/* A pool, a snapshot, or a folder with all that is in it. */
 void index_renamed(struct index *x, struct node *n, const char *from, const char *to);
 void index_exchanged(struct index *x, struct node *at_a, const char *a,
 		     struct node *at_b, const char *b);

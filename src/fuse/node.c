@@ -317,17 +317,6 @@ void node_set_name(struct node_table *t, struct node *n, struct node *parent,
 	pthread_mutex_unlock(&t->lock);
 }
 
-void node_moved(struct node_table *t, ino_t ino, struct node *parent, const char *name)
-{
-	struct node *n;
-
-	pthread_mutex_lock(&t->lock);
-	n = find_ino(t, ino);
-	if (n != NULL)
-		rename_node(t, n, parent, name);
-	pthread_mutex_unlock(&t->lock);
-}
-
 void node_gone(struct node_table *t, ino_t ino)
 {
 	struct node *n;

@@ -91,10 +91,9 @@ void node_forget(struct node_table *t, struct node *n, uint64_t nlookup);
 void node_ref(struct node_table *t, struct node *n);
 void node_unref(struct node_table *t, struct node *n);
 
-/* The file has another name; that of this inode number, or it has none any more. */
+/* The file has another name; that of this inode number has none any more. */
 void node_set_name(struct node_table *t, struct node *n, struct node *parent,
 		   const char *name);
-void node_moved(struct node_table *t, ino_t ino, struct node *parent, const char *name);
 void node_gone(struct node_table *t, ino_t ino);
 
 /*

@@ -3,6 +3,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <stdlib.h>
@@ -23,6 +24,10 @@
 #define PIECE_EXTENTS_MIN 16u
 #define PIECE_EXTENTS_MAX 1024u
 #define PAUSE_NS_MAX 100000000
+
+#define SYNC_ALL                                                 \
+	(SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | \
+	 SYNC_FILE_RANGE_WAIT_AFTER)
 
 /* The largest block of a file system that shares blocks. */
 #define BLOCK_LEN (64l << 10)
@@ -107,6 +112,9 @@ static int clone_pieces(fuse_req_t req, int from, int to, struct fiemap *map)
 		piece_end = end_of_extents(from, map, n, off, end);
 		if (piece_end <= off)
 			break;
+		/* What is dirty there would be waited for with the file locked. */
+		if (sync_file_range(from, off, piece_end - off, SYNC_ALL) < 0)
+			return -errno;
 		took = clone_piece(from, to, off, piece_end - off);
 		if (took < 0)
 			break; /* cut short meanwhile; or whoever clones the whole will see */
@@ -131,7 +139,7 @@ int reflink_in_pieces(fuse_req_t req, int from, int to)
 		return 0;
 	map = malloc(sizeof(*map) + PIECE_EXTENTS_MAX * sizeof(map->fm_extents[0]));
 	if (map == NULL)
-		return -ENOMEM;
+		return 0;
 	rc = clone_pieces(req, from, to, map);
 	free(map);
 	if (rc < 0)

@@ -22,7 +22,7 @@
  * Prepare to make `to` a clone of `from`, both open for reading and writing, where that
  * makes the moment shorter.  It is part of it after, and no moment: reflink_whole() is
  * to follow.  If that took a while, `from` was synced after it.  0, -EINTR (see copy.h), or
- * -errno of fdatasync(2).
+ * -errno of syncing the file.
  */
 int reflink_in_pieces(fuse_req_t req, int from, int to);
 

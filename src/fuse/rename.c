@@ -477,14 +477,18 @@ static void note_snapshots(struct fmfs *f, const struct renaming *r)
 {
 	char from[NODE_PATH_LEN], to[NODE_PATH_LEN];
 	struct stat st;
+	struct node *n;
 
 	for (size_t i = 0; i < r->tags.n; i++) {
 		if (join(from, r->from, r->tags.tag[i]) < 0 ||
 		    join(to, r->to, r->tags.tag[i]) < 0 ||
 		    fstatat(f->store.pools_fd, to, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
-		node_moved(&f->nodes, st.st_ino, r->newdir, store_name_of(to));
-		index_renamed(f->index, NULL, from, to);
+		n = node_enter(&f->nodes, r->newdir, store_name_of(to), &st);
+		if (n == NULL)
+			continue;
+		index_renamed(f->index, n, from, to);
+		node_forget(&f->nodes, n, 1);
 	}
 }
 

@@ -2,6 +2,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "common/rw.h"
@@ -50,4 +51,13 @@ int write_at(int fd, const void *buf, size_t len, uint64_t off)
 int write_next(int fd, const void *buf, size_t len)
 {
 	return write_all(fd, buf, len, NULL);
+}
+
+int flush_at(int fd, uint64_t off, uint64_t len)
+{
+	return sync_file_range(fd, off, len,
+			       SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+				       SYNC_FILE_RANGE_WAIT_AFTER) < 0
+		       ? -errno
+		       : 0;
 }

@@ -16,4 +16,8 @@ int write_at(int fd, const void *buf, size_t len, uint64_t off);
 /* The same to where the file is, or to what has no offsets, as a pipe. */
 int write_next(int fd, const void *buf, size_t len);
 
+/* Have what is dirty of the range written, and wait for it: 0 or -errno.  That is for those
+ * who would have to wait for it otherwise; it does not make anything durable. */
+int flush_at(int fd, uint64_t off, uint64_t len);
+
 #endif

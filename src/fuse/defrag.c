@@ -19,8 +19,10 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/rw.h"
 #include "fuse/defrag.h"
 #include "fuse/locks.h"
+#include "fuse/reflink.h"
 
 /* What is rewritten at once, if it is in more pieces than that. */
 #define PART_LEN (1l << 20)
@@ -79,18 +81,7 @@ static int open_other(const struct defrag *d, int fd, int *other)
 	return *other < 0 ? -errno : 0;
 }
 
-static int share(int fd, int other, off_t off)
-{
-	const struct file_clone_range part = {
-		.src_fd = fd,
-		.src_offset = off,
-		.src_length = PART_LEN,
-	};
-
-	return ioctl(other, FICLONERANGE, &part);
-}
-
-/* Put the part where there is room for it in one piece. */
+/* Put the part where there is room for it in one piece: 0 or -errno. */
 static int move_part(int fd, int other, off_t off)
 {
 	struct btrfs_ioctl_defrag_range_args range = {
@@ -99,13 +90,15 @@ static int move_part(int fd, int other, off_t off)
 		.extent_thresh = PART_LEN,
 		.flags = BTRFS_DEFRAG_RANGE_START_IO,
 	};
+	int rc;
 
 	if (other < 0)
-		return ioctl(fd, BTRFS_IOC_DEFRAG_RANGE, &range);
-	return share(fd, other, off) < 0
-		       ? -1
-		       : fallocate(fd, FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_KEEP_SIZE,
-				   off, PART_LEN);
+		return ioctl(fd, BTRFS_IOC_DEFRAG_RANGE, &range) < 0 ? -errno : 0;
+	rc = reflink_range(fd, off, PART_LEN, other, 0);
+	if (rc == 0 && fallocate(fd, FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_KEEP_SIZE, off,
+				 PART_LEN) < 0)
+		rc = -errno;
+	return rc;
 }
 
 static int rewrite(int fd, int other, off_t off)
@@ -114,11 +107,7 @@ static int rewrite(int fd, int other, off_t off)
 
 	/* Now, so that what is dirty does not pile up, which others would have to wait for. */
 	if (rc == 0)
-		rc = sync_file_range(fd, off, PART_LEN,
-				     SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-					     SYNC_FILE_RANGE_WAIT_AFTER);
-	if (rc < 0)
-		rc = -errno;
+		rc = flush_at(fd, off, PART_LEN);
 	if (other >= 0 && ftruncate(other, 0) < 0 && rc == 0)
 		rc = -errno;
 	return rc;

@@ -349,8 +349,9 @@ static int remove_held(struct fmfs *f, int fd, const char *name, int flags,
 
 /* flags: as of unlinkat(2).  A descriptor of what was removed, O_PATH, or -errno. */
 static int remove_name(struct fmfs *f, struct node *dir, const char *name, int flags,
-		       char path[NODE_PATH_LEN], struct stat *st)
+		       struct stat *st)
 {
+	char path[NODE_PATH_LEN];
 	int fd, rc;
 
 	if (dir == NULL)
@@ -371,13 +372,11 @@ static int remove_name(struct fmfs *f, struct node *dir, const char *name, int f
 
 void fmfs_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct fmfs *f = fmfs_of(req);
-	char path[NODE_PATH_LEN];
 	struct stat st;
 	bool is_late;
 	int fd;
 
-	fd = remove_name(f, fmfs_node(req, parent), name, 0, path, &st);
+	fd = remove_name(fmfs_of(req), fmfs_node(req, parent), name, 0, &st);
 	if (fd < 0) {
 		fuse_reply_err(req, -fd);
 		return;
@@ -394,12 +393,10 @@ void fmfs_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 void fmfs_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	char path[NODE_PATH_LEN];
 	struct stat st;
 	int fd;
 
-	fd = remove_name(fmfs_of(req), fmfs_node(req, parent), name, AT_REMOVEDIR, path,
-			 &st);
+	fd = remove_name(fmfs_of(req), fmfs_node(req, parent), name, AT_REMOVEDIR, &st);
 	if (fd >= 0)
 		close(fd);
 	fuse_reply_err(req, fd < 0 ? -fd : 0);

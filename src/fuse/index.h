@@ -44,7 +44,7 @@ void index_save(const struct index *x, struct state *s);
 void index_load(struct index *x, struct state *s);
 
 /* What happened.  A pool that is being written to is read again at most every
- * half a second (index_touched), others at once. */
+ * half a second (index_touched), others soon. */
 void index_created(struct index *x, struct node *n);
 void index_snapshot(struct index *x, struct node *n);
 /* The file was made of another, or put in its place by one: "clone", "rollback". */

@@ -3,7 +3,6 @@
 #include <config.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <stdlib.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/rw.h"
 #include "fuse/copy.h"
 #include "fuse/reflink.h"
 
@@ -24,10 +24,6 @@
 #define PIECE_EXTENTS_MIN 16u
 #define PIECE_EXTENTS_MAX 1024u
 #define PAUSE_NS_MAX 100000000
-
-#define SYNC_ALL                                                 \
-	(SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | \
-	 SYNC_FILE_RANGE_WAIT_AFTER)
 
 /* The largest block of a file system that shares blocks. */
 #define BLOCK_LEN (64l << 10)
@@ -57,19 +53,24 @@ static off_t size_of(int fd)
 	return fstat(fd, &st) < 0 ? 0 : st.st_size;
 }
 
-static int64_t clone_piece(int from, int to, off_t off, off_t len)
+int reflink_range(int from, off_t off, off_t len, int to, off_t to_off)
 {
-	struct file_clone_range range = {
+	const struct file_clone_range range = {
 		.src_fd = from,
 		.src_offset = off,
 		.src_length = len,
-		.dest_offset = off,
+		.dest_offset = to_off,
 	};
-	uint64_t start = clock_ns();
 
-	if (ioctl(to, FICLONERANGE, &range) < 0)
-		return -errno;
-	return clock_ns() - start;
+	return ioctl(to, FICLONERANGE, &range) < 0 ? -errno : 0;
+}
+
+static int64_t clone_piece(int from, int to, off_t off, off_t len)
+{
+	uint64_t start = clock_ns();
+	int rc = reflink_range(from, off, len, to, off);
+
+	return rc < 0 ? rc : (int64_t)(clock_ns() - start);
 }
 
 /* Where the n-th extent from `off` on ends; `end` if there are not so many; -1. */
@@ -105,6 +106,7 @@ static int clone_pieces(fuse_req_t req, int from, int to, struct fiemap *map)
 	off_t end = size_of(from) / BLOCK_LEN * BLOCK_LEN, off = 0, piece_end;
 	unsigned int n = PIECE_EXTENTS;
 	int64_t took;
+	int rc;
 
 	while (off < end) {
 		if (copy_unwanted(req))
@@ -113,8 +115,9 @@ static int clone_pieces(fuse_req_t req, int from, int to, struct fiemap *map)
 		if (piece_end <= off)
 			break;
 		/* What is dirty there would be waited for with the file locked. */
-		if (sync_file_range(from, off, piece_end - off, SYNC_ALL) < 0)
-			return -errno;
+		rc = flush_at(from, off, piece_end - off);
+		if (rc < 0)
+			return rc;
 		took = clone_piece(from, to, off, piece_end - off);
 		if (took < 0)
 			break; /* cut short meanwhile; or whoever clones the whole will see */

@@ -15,6 +15,7 @@
 #define FM_FUSE_REFLINK_H
 
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "fuse/fuse_version.h"
 
@@ -28,5 +29,8 @@ int reflink_in_pieces(fuse_req_t req, int from, int to);
 
 /* Make it one.  How long that took, in nanoseconds, or -errno of FICLONE. */
 int64_t reflink_whole(int from, int to);
+
+/* A range of blocks of `from` is at to_off of `to`, too: 0 or -errno of FICLONERANGE. */
+int reflink_range(int from, off_t off, off_t len, int to, off_t to_off);
 
 #endif
